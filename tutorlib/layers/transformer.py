@@ -65,6 +65,12 @@ class DecoderCache:
         self.own = KeyValueCache(capacity)
         self.memory: tuple[Tensor, Tensor] | None = None  # (B, H, S, K) each
 
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue from what row rows[i] has seen: rows (B,) of indices."""
+        self.own.reorder(rows)
+        if self.memory is not None:
+            self.memory = (self.memory[0][rows], self.memory[1][rows])
+
 
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention to the encoder's output, feed-forward: three residual sublayers with norms."""
