@@ -1,4 +1,4 @@
-"""Settings of every test run: one thread, the package on the kernels' path, and chapters that cannot pass unexecuted."""
+"""Settings of every test run: one thread, the package on the kernels' path, no chapter that passes unexecuted."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ text/<part>/<name>.md, which git ignores. The verbs go from one to the other:
     python tools/notebook.py norm     chapters/attention/position.ipynb     normalize only
     python tools/notebook.py check                                          refuse what must not be committed
 
-`run` and `check` without files take every chapter. A notebook that fails keeps its old file, and the text is never touched.
+`run` and `check` without files take every chapter. When a cell fails, the old notebook stays, and the text stays.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ONE_THREAD = {
-    name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
@@ -130,7 +128,7 @@ def normalize(notebook):
     count, identifiers = 0, set()
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in CELL_METADATA if cell.metadata.get(key)}
-        cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
+        cell.source = clean_source(cell.source)
         cell.id = new_identifier(cell, identifiers) if cell.get("id") in identifiers | {None} else cell.id
         identifiers.add(cell.id)
         if cell.cell_type != "code":
@@ -139,6 +137,11 @@ def normalize(notebook):
             cell.execution_count = count = count + 1
         cell.outputs = [clean_output(output, cell.execution_count) for output in merge_streams(cell.outputs)]
     return notebook
+
+
+def clean_source(source: str) -> str:
+    """The source without blank lines at its ends and without trailing spaces: the text form keeps neither."""
+    return "\n".join(line.rstrip() for line in source.strip("\n").split("\n"))
 
 
 def merge_streams(outputs: list) -> list:
@@ -171,7 +174,7 @@ def clean_output(output, count: int | None):
 def new_identifier(cell, taken: set[str]) -> str:
     """An id made from the cell's content, so that making a notebook twice gives the same file."""
     digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()
-    candidates = (digest[start : start + 8] for start in range(0, 57))
+    candidates = (digest[start : start + 8] for start in range(57))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
@@ -196,7 +199,7 @@ def from_text(text: str, old=None):
     notebook = jupytext.reads(text, fmt="md:myst")
     for cell in notebook.cells:
         cell.pop("id", None)
-    normalize_sources(notebook)
+        cell.source = clean_source(cell.source)
     if old is not None:
         adopt(notebook, old)
     taken = {cell.id for cell in notebook.cells if "id" in cell}
@@ -205,11 +208,6 @@ def from_text(text: str, old=None):
             cell.id = new_identifier(cell, taken)
             taken.add(cell.id)
     return normalize(notebook)
-
-
-def normalize_sources(notebook) -> None:
-    for cell in notebook.cells:
-        cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
 
 
 def adopt(notebook, old) -> None:
@@ -301,7 +299,7 @@ def findings(path: Path) -> list[str]:
     compared = [cell for cell in printing if not tags(cell) & NOT_COMPARED]
     if len(compared) < LEAST_COMPARED * len(printing):
         share = f"{len(compared)} of {len(printing)}"
-        found.append(f"{shown(path)}: only {share} cells that print are compared; at least {LEAST_COMPARED:.0%} must be")
+        found.append(f"{shown(path)}: only {share} printing cells are compared; at least {LEAST_COMPARED:.0%} must be")
     sources = [(cell.cell_type, cell.source) for cell in notebook.cells]
     if path.read_text(encoding="utf-8") != serialize(normalize(notebook)):
         found.append(f"{shown(path)}: not normalized; run: python tools/notebook.py norm {shown(path)}")
