@@ -260,6 +260,7 @@ def execute(notebook, path: Path, timeout: int) -> None:
         notebook,
         timeout=timeout,
         kernel_name="python3",
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent.resolve())}},
         on_cell_execute=begin,
         on_cell_executed=end,

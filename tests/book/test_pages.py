@@ -1,0 +1,160 @@
+"""Every page of the built book in Chromium: from a server and from the disk, light and dark, with the network off."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tools.build_book import toc_pages
+
+pytestmark = pytest.mark.slow
+
+PAGES = [*toc_pages(), "search", "genindex"]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+MATH = re.compile(r'<(?:span|div)\b[^>]*\bclass="math notranslate nohighlight"')
+
+# What axe finds on every page of this theme, and no page of ours can mend: (rule, part of the selector).
+THEME_FINDINGS: list[tuple[str, str]] = []
+
+COUNT_RENDERED = """async () => {
+  if (window.MathJax) await MathJax.startup.promise;
+  const sources = [...document.querySelectorAll("span.math, div.math")];
+  return {
+    sources: sources.length,
+    rendered: sources.filter(node => node.querySelector("mjx-container svg")).length,
+    errors: document.querySelectorAll("mjx-merror, [data-mml-node=merror]").length,
+    undefined_macros: [...document.querySelectorAll("mjx-assistive-mml mtext")]
+      .map(node => node.textContent).filter(text => text.startsWith("\\\\")),
+  };
+}"""
+
+
+WIDEST = """() => {
+  const out = node => node.getBoundingClientRect().right > innerWidth + 1;
+  return [...document.querySelectorAll("article *")].find(out)?.outerHTML.slice(0, 200) ?? "outside the article";
+}"""
+
+
+class Visit:
+    """One page, opened, with everything that went wrong on the way."""
+
+    def __init__(self, context, address: str, origin: str) -> None:
+        self.problems: list[str] = []
+        self.page = context.new_page()
+        self.page.on("request", lambda request: self.note_request(request.url, origin))
+        self.page.on("requestfailed", lambda request: self.problems.append(f"failed request: {request.url}"))
+        self.page.on("response", lambda r: r.status >= 400 and self.problems.append(f"status {r.status}: {r.url}"))
+        self.page.on("console", lambda m: m.type == "error" and self.problems.append(f"console: {m.text}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
+        self.page.goto(address, wait_until="load")
+
+    def note_request(self, address: str, origin: str) -> None:
+        if not address.startswith((origin, "data:", "blob:")):
+            self.problems.append(f"request outside the site: {address}")
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.page.close()
+
+
+@pytest.fixture(scope="module")
+def contexts(browser):
+    """One browser context for each color scheme and width, made when first asked for."""
+    made = {}
+
+    def context(scheme: str, viewport: dict):
+        key = (scheme, viewport["width"])
+        if key not in made:
+            made[key] = browser.new_context(color_scheme=scheme, viewport=viewport)
+        return made[key]
+
+    yield context
+    for opened in made.values():
+        opened.close()
+
+
+def formulas(site: Path, page: str) -> int:
+    return len(MATH.findall((site / f"{page}.html").read_text(encoding="utf-8")))
+
+
+def assert_formulas_rendered(visit: Visit, expected: int) -> None:
+    state = visit.page.evaluate(COUNT_RENDERED)
+    assert state["sources"] == state["rendered"] == expected
+    assert state["errors"] == 0
+    assert state["undefined_macros"] == []
+
+
+def axe_findings(visit: Visit) -> list[str]:
+    """What axe-core objects to, but for the theme's own."""
+    from axe_core_python.base import AXE_SCRIPT
+
+    visit.page.evaluate(AXE_SCRIPT)
+    violations = visit.page.evaluate("axe.run({resultTypes: ['violations']}).then(found => found.violations)")
+    found = []
+    for violation in violations:
+        for node in violation["nodes"]:
+            selector = " ".join(map(str, node["target"]))
+            if not any(violation["id"] == rule and part in selector for rule, part in THEME_FINDINGS):
+                found.append(f"{violation['id']}: {selector}: {node['html'][:120]}")
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_from_a_server(site: Path, server: str, contexts, page: str, scheme: str) -> None:
+    """Wide, over http: nothing fails, formulas are rendered, the color scheme is the reader's, and axe is content."""
+    with Visit(contexts(scheme, WIDE), f"{server}/{page}.html", server) as visit:
+        assert_formulas_rendered(visit, formulas(site, page))
+        assert visit.page.evaluate("document.documentElement.dataset.theme") == scheme
+        assert axe_findings(visit) == []
+        assert visit.problems == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", PAGES)
+def test_page_from_the_disk(site: Path, contexts, page: str, scheme: str) -> None:
+    """Narrow, from a file: nothing fails, formulas are rendered, and nothing is wider than a telephone."""
+    with Visit(contexts(scheme, NARROW), (site / f"{page}.html").as_uri(), site.as_uri()) as visit:
+        assert_formulas_rendered(visit, formulas(site, page))
+        width = visit.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= NARROW["width"], f"the page is {width} pixels wide: {widest(visit)}"
+        assert visit.problems == []
+
+
+def widest(visit: Visit) -> str:
+    """The outermost element that sticks out at the right."""
+    return visit.page.evaluate(WIDEST)
+
+
+@pytest.mark.parametrize("place", ["server", "disk"])
+def test_search_finds_words_of_the_text(site: Path, server: str, contexts, place: str) -> None:
+    base = server if place == "server" else site.as_uri()
+    with Visit(contexts("light", WIDE), f"{base}/search.html?q=attention", base) as visit:
+        visit.page.wait_for_selector("#search-results ul.search li a", timeout=10_000)
+        links = visit.page.eval_on_selector_all("#search-results ul.search li > a", "nodes => nodes.map(n => n.href)")
+        visit.page.wait_for_load_state("networkidle")
+        assert any("chapters/attention/" in link for link in links)
+        assert visit.problems == []
+
+
+def test_index_leads_to_the_first_page(site: Path, contexts) -> None:
+    with Visit(contexts("light", WIDE), (site / "index.html").as_uri(), site.as_uri()) as visit:
+        visit.page.wait_for_url(f"**/{PAGES[0]}.html", timeout=10_000)
+
+
+def test_chapters_offer_their_notebook(site: Path) -> None:
+    for page in toc_pages():
+        if page.startswith("chapters/"):
+            html = (site / f"{page}.html").read_text(encoding="utf-8")
+            assert re.search(rf'href="[^"]*_sources/{page}\.ipynb"', html), page
+
+
+def test_keyboard_reaches_the_text_first(site: Path, contexts) -> None:
+    """The first press of the tab key offers to skip the navigation."""
+    with Visit(contexts("light", WIDE), (site / f"{PAGES[0]}.html").as_uri(), site.as_uri()) as visit:
+        visit.page.keyboard.press("Tab")
+        assert visit.page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
