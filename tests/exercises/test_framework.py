@@ -237,7 +237,7 @@ def test_a_mistakes_warnings_are_not_the_readers(capsys):
     (torch.tensor([1.0, -float("inf")]), torch.tensor([1.0, -float("inf")])),
     (torch.ones(2, dtype=torch.bfloat16), torch.ones(2)), (np.ones((2, 3)), torch.ones(2, 3)),
     (torch.ones(2, requires_grad=True), torch.ones(2)), (torch.empty(0, 3), torch.empty(0, 3)),
-    (0, 0), (1 + 2j, 1 + 2j),
+    (0, 0), (1 + 2j, 1 + 2j), (3e23, 3 * 10**23), (421_642.0, 421_642),
     (torch.tensor([1.0, 2.0]), [1.0, 2.0]),
 ])
 def test_equal_values_have_no_difference(got, expected):
@@ -253,6 +253,8 @@ def test_equal_values_have_no_difference(got, expected):
     ({"a": 1}, {"a": 2}, "At a: 1 is not the value expected."),
     ({"b": 1}, {"a": 2}, "Expected the keys a."),
     (3, {"a": 2}, "Expected a dictionary, got an int."),
+    (421_643, 421_642, "421643 is not the value expected."),
+    (3e23, 4 * 10**23, "3e+23 is not the value expected."),
     (1e-3, 0.0, "0.001 is not the value expected."),
     (torch.ones(2, 3), torch.zeros(2, 3), "The shape is right, but 6 of 6 values are not."),
     (torch.tensor(1.0), True, "Expected values of torch.bool, got torch.float32."),

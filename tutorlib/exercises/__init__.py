@@ -66,8 +66,9 @@ Rules that keep it honest:
 - Make the inputs inside the checker, so that an answer which writes into them spoils nothing. Every run of a checker
   starts from the same seed, so ``torch.randn`` and freshly made modules agree between answer, reference and mistakes.
 - Choose inputs on which the mistakes differ from the reference: T, S, K and D all different, no symmetric matrices.
-- Tensors and numbers agree within ``tolerance`` (default 1e-4) of the expected tensor's largest magnitude; say
-  ``check.exercise(..., tolerance=0.01)`` for numbers that are worked out by hand. Strings agree up to case and spaces.
+- Floats agree within ``tolerance`` (default 1e-4) of the expected tensor's largest magnitude; say
+  ``check.exercise(..., tolerance=0.01)`` for numbers that are worked out by hand. Where the reference is an integer,
+  as a count is, the answer must be exact. Strings agree up to case and surrounding spaces.
 - Shapes must agree, and a mask must be boolean where the reference's is.
 - Numbers run from 1, each exercise lists at least one mistake, and a hint says what to look at, not the answer.
 
@@ -189,7 +190,7 @@ class ExerciseSheet:
 def difference(got: Any, expected: Any, tolerance: float = 1e-4) -> str:
     """Say how an observed value differs from the expected one; the empty string where they agree.
 
-    Numbers, arrays and tensors agree within ``tolerance`` of the expected one's largest magnitude (NaN equals NaN);
+    Floats agree within ``tolerance`` of the expected one's largest magnitude (NaN equals NaN), integers exactly;
     strings up to case and surrounding spaces; sequences and mappings item by item.
     """
     if expected is None:
@@ -231,28 +232,32 @@ def _sequence_difference(got: Any, expected: Sequence, tolerance: float) -> str:
 
 def _number_difference(got: Any, expected: Any, tolerance: float) -> str:
     try:
-        got, expected = torch.as_tensor(got).detach().cpu(), torch.as_tensor(expected).detach().cpu()
+        got, expected = _tensor(got), _tensor(expected)
     except (TypeError, ValueError, RuntimeError):
         return f"Expected {_kind(expected)}, got {_kind(got)}."
     if got.shape != expected.shape:
         return f"Expected the shape {tuple(expected.shape)}, got {tuple(got.shape)}."
     if (got.dtype == torch.bool) != (expected.dtype == torch.bool):
         return f"Expected values of {expected.dtype}, got {got.dtype}."
+    inexact = expected.is_floating_point() or expected.is_complex()
     exact = torch.complex128 if got.is_complex() or expected.is_complex() else torch.float64
     got, expected = got.to(exact), expected.to(exact)
     if (got.isnan() & ~expected.isnan()).any():
         return "The result has NaN where it should be finite."
     finite = expected[expected.isfinite()].abs()
-    allowed = tolerance * max(finite.max().item() if finite.numel() else 0.0, 1e-3)
+    allowed = tolerance * max(finite.max().item() if finite.numel() else 0.0, 1e-3) if inexact else 0.0
     if torch.allclose(got, expected, rtol=0.0, atol=allowed, equal_nan=True):
         return ""
     if got.ndim == 0:
         return f"{got.item():.6g} is not the value expected."
-    return f"The shape is right, but {_wrong_entries(got, expected, allowed)} of {got.numel()} values are not."
+    wrong = ~torch.isclose(got, expected, rtol=0.0, atol=allowed, equal_nan=True)
+    return f"The shape is right, but {wrong.sum()} of {got.numel()} values are not."
 
 
-def _wrong_entries(got: torch.Tensor, expected: torch.Tensor, allowed: float) -> int:
-    return int((~torch.isclose(got, expected, rtol=0.0, atol=allowed, equal_nan=True)).sum())
+def _tensor(value: Any) -> torch.Tensor:
+    if isinstance(value, int) and abs(value) >= 2**63:  # floating-point operations of a training run, say
+        value = float(value)
+    return torch.as_tensor(value).detach().cpu()
 
 
 @dataclass(frozen=True)
