@@ -277,7 +277,7 @@ def test_the_guides_example_works(capsys):
         for mistake, hint in exercise.mistakes:
             verdict = exercise.judge(mistake)
             assert verdict.startswith("not yet.") and hint in verdict
-    stub, solution = (block for block in blocks if "def my_softmax" in block)
+    stub, solution = (block for block in blocks if "def my_softmax" in block or "softmax_solution" in block)
     exec(stub, namespace)
     exec(solution, namespace)
     assert capsys.readouterr().out == "Exercise 1: not attempted.\nExercise 1: passed.\n"

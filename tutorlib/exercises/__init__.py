@@ -79,12 +79,12 @@ In the chapter, after the text under ``### Exercise 1``, come two cells. The stu
 
     check(1, my_softmax)            # Exercise 1: not attempted.
 
-and, tagged ``hide-cell`` and executed, the solution::
+and, tagged ``hide-cell`` and executed, the solution, under a name that does not overwrite the reader's::
 
-    def my_softmax(scores):
+    def softmax_solution(scores):
         return scores.softmax(-1)   # (T, S)
 
-    check(1, my_softmax)            # Exercise 1: passed.
+    check(1, softmax_solution)      # Exercise 1: passed.
 
 The stub of an exercise whose answer is a value is ``my_count = ...``. ``tests/exercises/test_sheets.py`` holds each
 sheet to these rules: references pass, mistakes fail with their hints, and the chapter's headings match.
