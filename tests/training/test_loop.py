@@ -1,0 +1,232 @@
+"""The loop: what it does at each step, and that a resumed run is the unbroken run."""
+
+import math
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from tutorlib.training import constant, save_checkpoint, train, warmup_linear
+
+
+def batches(step):
+    """A batch (x (16, 4), y (16, 1)) that depends on the step alone."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(16, 4, generator=generator)
+    return x, x.sum(1, keepdim=True) + 0.1 * torch.randn(16, 1, generator=generator)
+
+
+def loss(model, batch):
+    x, y = batch
+    return ((model(x) - y) ** 2).mean()
+
+
+def make(seed=0, dropout=0.3):
+    """A model with dropout, so that its training depends on the random numbers' state, and its optimizer."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 1))
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+
+def run(steps, seed=0, **options):
+    model, optimizer = make(seed)
+    history = train(model, batches, loss, optimizer, steps=steps, progress=False, **options)
+    return model, optimizer, history
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_one_step_is_the_step_by_hand():
+    model, optimizer = make(dropout=0.0)
+    train(model, batches, loss, optimizer, steps=3, clip_norm=None, progress=False)
+    other, optimizer = make(dropout=0.0)
+    for step in range(3):
+        optimizer.zero_grad()
+        loss(other, batches(step)).backward()
+        optimizer.step()
+    assert same(model, other)
+
+
+def test_learns_and_records():
+    _, _, history = run(200)
+    assert history.steps == list(range(200))
+    assert sum(history.losses[-20:]) < 0.5 * sum(history.losses[:20])
+    assert len(history.learning_rates) == len(history.gradient_norms) == 200 and history.evaluations == []
+
+
+def test_schedule_multiplies_every_groups_rate_and_the_rates_come_back():
+    model, _ = make()
+    groups = [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[3].parameters(), "lr": 0.01}]
+    optimizer, seen = torch.optim.SGD(groups), []
+
+    def watch(model, batch):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        return loss(model, batch)
+
+    history = train(model, batches, watch, optimizer, steps=8, schedule=warmup_linear(2, 8), progress=False)
+    factors = [warmup_linear(2, 8)(step) for step in range(8)]
+    assert seen == [[0.1 * factor, 0.01 * factor] for factor in factors]
+    assert history.learning_rates == [0.1 * factor for factor in factors]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.01]
+
+
+def test_clipping_bounds_the_step_and_not_the_record():
+    model, _ = make(dropout=0.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    history = train(model, batches, loss, torch.optim.SGD(model.parameters(), lr=1.0), steps=1, clip_norm=0.01, progress=False)
+    moved = math.sqrt(sum(((p - q) ** 2).sum().item() for p, q in zip(model.parameters(), before, strict=True)))
+    assert moved == pytest.approx(0.01, rel=1e-3)  # plain SGD at rate 1 moves by the clipped gradient
+    assert history.gradient_norms[0] > 0.1
+
+
+def test_a_gradient_below_the_limit_is_left_alone():
+    assert same(run(5, clip_norm=1e6)[0], run(5, clip_norm=None)[0])
+
+
+def test_evaluation_happens_on_time_without_dropout_and_without_gradient():
+    modes = []
+
+    def evaluate(model):
+        modes.append((model.training, torch.is_grad_enabled()))
+        return len(modes)
+
+    _, _, history = run(7, evaluate=evaluate, evaluate_every=3)
+    assert history.evaluations == [(3, 1), (6, 2), (7, 3)]
+    assert modes == [(False, False)] * 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_models_mode_is_put_back(training):
+    model, optimizer = make()
+    model.train(training)
+    train(model, batches, lambda m, b: (loss(m, b), m.training or pytest.fail("not in training mode"))[0], optimizer, steps=2,
+          evaluate=lambda m: 0, evaluate_every=1, progress=False)
+    assert model.training is training
+
+
+@pytest.mark.parametrize("broken_at", [1, 5, 6, 9, 11])
+def test_resumed_run_is_the_unbroken_run_bit_for_bit(tmp_path, broken_at):
+    """Dropout and an explicit generator on; a run broken at any step goes on from its last checkpoint (every 3 steps)."""
+
+    def go(checkpoint, stop_at=None):
+        generator = torch.Generator().manual_seed(1)
+
+        def noisy(model, batch):
+            if stop_at is not None and calls.append(None) is None and len(calls) > stop_at:
+                raise Interrupted
+            return loss(model, batch) + 0.1 * torch.rand((), generator=generator) * model[0].weight.sum()
+
+        calls = []
+        model, optimizer = make()
+        options = dict(steps=12, schedule=warmup_linear(4, 12), evaluate=lambda m: m(torch.ones(1, 4)).item(), evaluate_every=4)
+        try:
+            history = train(model, batches, noisy, optimizer, checkpoint=checkpoint, checkpoint_every=3,
+                            generators=[generator], progress=False, **options)
+        except Interrupted:
+            return None
+        return model, optimizer, history, generator.get_state()
+
+    unbroken = go(tmp_path / "unbroken.pt")
+    assert go(tmp_path / "broken.pt", stop_at=broken_at) is None
+    torch.manual_seed(99)  # whatever happened in between
+    resumed = go(tmp_path / "broken.pt")
+    assert same(unbroken[0], resumed[0])
+    assert asdict(unbroken[2]) == asdict(resumed[2])
+    assert torch.equal(unbroken[3], resumed[3])
+    for a, b in zip(unbroken[1].state.values(), resumed[1].state.values(), strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
+    model, _, history = run(6, checkpoint=tmp_path / "run.pt")
+    again, _, same_history = run(6, seed=5, checkpoint=tmp_path / "run.pt")
+    assert same(model, again) and asdict(history) == asdict(same_history)
+
+
+@pytest.mark.parametrize("name, poison", [("loss", math.nan), ("loss", math.inf)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(name, poison):
+    model, optimizer = make()
+    weights = []
+
+    def poisoned(model, batch):
+        weights[:] = [p.detach().clone() for p in model.parameters()]
+        return loss(model, batch) * (poison if len(seen := batch) and batch is bad else 1.0)
+
+    bad = batches(4)
+    with pytest.raises(FloatingPointError, match=rf"the {name} is {poison} at step 4, with learning rate 0.01"):
+        train(model, lambda step: bad if step == 4 else batches(step), poisoned, optimizer, steps=10, progress=False)
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))  # the bad step was not taken
+
+
+def test_a_gradient_that_is_not_finite_is_named_too():
+    weight = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(weight.weight)
+    with pytest.raises(FloatingPointError, match="the gradient norm is .* at step 0"):  # the root's slope at 0 is infinite
+        train(weight, batches, lambda m, _: m.weight.abs().sqrt().sum(), torch.optim.SGD(weight.parameters(), lr=0.1),
+              steps=1, progress=False)
+
+
+def test_checkpoints_that_do_not_fit_are_refused_and_nothing_is_touched(tmp_path):
+    path = tmp_path / "run.pt"
+    run(6, checkpoint=path)
+    other = nn.Linear(3, 3)
+    before = other.weight.detach().clone()
+    with pytest.raises(ValueError, match="run.pt holds another model's weights; expected the names and shapes of Linear"):
+        train(other, batches, loss, torch.optim.SGD(other.parameters(), lr=0.1), steps=9, checkpoint=path, progress=False)
+    assert torch.equal(other.weight, before)
+    with pytest.raises(ValueError, match="run.pt has done 6 steps; expected at most steps = 5"):
+        run(5, checkpoint=path)
+    with pytest.raises(ValueError, match="generators: got 1; expected 0"):
+        run(9, checkpoint=path, generators=[torch.Generator()])
+    model, _ = make()
+    two_groups = torch.optim.AdamW([{"params": model[0].parameters()}, {"params": model[3].parameters()}])
+    with pytest.raises(ValueError, match="run.pt holds another optimizer's state"):
+        train(model, batches, loss, two_groups, steps=9, checkpoint=path, progress=False)
+    save_checkpoint(path, step=1)
+    with pytest.raises(ValueError, match=r"run.pt lacks \['history', 'model', 'optimizer', 'random'\]"):
+        run(9, checkpoint=path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="run.pt is truncated"):
+        run(9, checkpoint=path)
+
+
+def test_bfloat16_autocast_reaches_the_model():
+    seen = []
+    model, optimizer = make()
+    train(model, batches, lambda m, b: (seen.append(m(b[0]).dtype), loss(m, b))[1], optimizer, steps=1,
+          autocast=torch.bfloat16, progress=False)
+    assert seen == [torch.bfloat16] and model[0].weight.dtype == torch.float32
+
+
+def test_progress_bar_goes_to_stderr_with_loss_and_rate(capsys):
+    model, optimizer = make()
+    train(model, batches, loss, optimizer, steps=3, schedule=constant())
+    captured = capsys.readouterr()
+    assert captured.out == "" and "3/3" in captured.err and "loss=" in captured.err and "rate=" in captured.err
+
+
+def test_runs_without_tqdm(monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    model, optimizer = make()
+    assert len(train(model, batches, loss, optimizer, steps=2).losses) == 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [("steps", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("clip_norm", 0.0), ("autocast", torch.float16)],
+)
+def test_wrong_arguments_are_refused_by_name(argument, value):
+    model, optimizer = make()
+    options = {"steps": 1, "progress": False, argument: value}
+    with pytest.raises(ValueError, match=f"{argument}: got {value}"):
+        train(model, batches, loss, optimizer, **options)

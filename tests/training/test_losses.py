@@ -1,0 +1,38 @@
+"""The token loss against its definition."""
+
+import pytest
+import torch
+
+from tutorlib.training import token_cross_entropy
+
+
+def test_is_the_mean_negative_log_probability():
+    logits = torch.randn(3, 5, 7, dtype=torch.float64)
+    targets = torch.randint(7, (3, 5))
+    expected = -logits.log_softmax(-1).gather(-1, targets[..., None]).mean()
+    assert torch.allclose(token_cross_entropy(logits, targets), expected)
+
+
+def test_ignored_positions_change_neither_value_nor_gradient():
+    logits = torch.randn(2, 6, 5, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(1, 5, (2, 6))
+    targets[0, 4:] = targets[1, 2:] = 0
+    loss = token_cross_entropy(logits, targets, ignore=0)
+    alone = token_cross_entropy(torch.cat([logits[0, :4], logits[1, :2]]), torch.cat([targets[0, :4], targets[1, :2]]))
+    assert torch.allclose(loss, alone)
+    loss.backward()
+    assert (logits.grad[0, 4:] == 0).all() and (logits.grad[1, 2:] == 0).all() and (logits.grad[0, :4] != 0).any()
+
+
+def test_label_smoothing_mixes_with_the_uniform_distribution():
+    logits, targets = torch.randn(4, 9, dtype=torch.float64), torch.randint(9, (4,))
+    uniform = -logits.log_softmax(-1).mean()
+    expected = 0.9 * token_cross_entropy(logits, targets) + 0.1 * uniform
+    assert torch.allclose(token_cross_entropy(logits, targets, label_smoothing=0.1), expected)
+
+
+def test_refuses_wrong_shapes_and_nothing_to_learn():
+    with pytest.raises(ValueError, match=r"targets: got shape \(2, 4\); expected \(2, 3\)"):
+        token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="every position is 0"):
+        token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), ignore=0)

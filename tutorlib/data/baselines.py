@@ -1,0 +1,77 @@
+"""What counting alone achieves on pronunciation: the two baselines that a model has to beat."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+from tutorlib.data.alignment import Piece
+
+# Windows from wide to narrow, as (letters to the left, letters to the right).
+WINDOWS = ((3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (1, 0), (0, 0))
+REACH = 3  # the widest window's letters on either side
+RADIX = 27  # a to z are 1 to 26; 0 stands for what is before and after the word
+
+
+class LetterBaseline:
+    """Every letter is said always alike: by the one phoneme that it says most often. No letter is silent."""
+
+    def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
+        counts: dict[str, Counter] = defaultdict(Counter)
+        for word, pieces in alignments.items():
+            for letter, piece in zip(word, pieces, strict=True):
+                if len(piece) == 1:
+                    counts[letter][piece] += 1
+        # Of equally common pieces the first by alphabet, so that the order of the words cannot matter.
+        self.piece = {letter: min(c, key=lambda piece: (-c[piece], piece)) for letter, c in counts.items()}
+
+    def __call__(self, word: str) -> tuple[str, ...]:
+        """The word's phonemes."""
+        return sum((self.piece[letter] for letter in word), ())
+
+
+class WindowBaseline:
+    """A letter is said as it most often was between the same neighbors: up to three to the left, three to the right.
+
+    Where that window never occurred in training, the next narrower one of `WINDOWS` decides (back-off).
+    """
+
+    def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
+        self.pieces = sorted({piece for pieces in alignments.values() for piece in pieces})
+        number = {piece: index for index, piece in enumerate(self.pieces)}
+        said = np.array([number[piece] for pieces in alignments.values() for piece in pieces])  # (N,) over all letters
+        around = np.concatenate([_neighbors(word) for word in alignments])  # (N, 7)
+        self.tables = [_most_frequent(_codes(around, window), said, len(self.pieces)) for window in WINDOWS]
+
+    def __call__(self, word: str) -> tuple[str, ...]:
+        """The word's phonemes."""
+        around = _neighbors(word)  # (n, 7)
+        said = np.full(len(word), -1)
+        for window, (codes, pieces) in zip(reversed(WINDOWS), reversed(self.tables), strict=True):
+            wanted = _codes(around, window)  # (n,)
+            place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)  # (n,)
+            said = np.where(codes[place] == wanted, pieces[place], said)  # a wider window overrules a narrower one
+        return sum((self.pieces[number] for number in said if number >= 0), ())
+
+
+def _neighbors(word: str) -> np.ndarray:
+    """Each letter with three on either side, as numbers: (n, 7)."""
+    padded = np.zeros(len(word) + 2 * REACH, dtype=np.int64)
+    padded[REACH:-REACH] = np.frombuffer(word.encode("ascii"), dtype=np.uint8) - (ord("a") - 1)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1)
+
+
+def _codes(around: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """The letters of a window as one number each: (N, 7) -> (N,); at most 27^7, which an int64 holds."""
+    left, right = window
+    inside = around[:, REACH - left : REACH + right + 1]  # (N, left + 1 + right)
+    return inside @ RADIX ** np.arange(left + 1 + right)
+
+
+def _most_frequent(codes: np.ndarray, said: np.ndarray, num_pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct codes, ascending, and the piece that each was said with most often (of equals the first by alphabet)."""
+    pairs, counts = np.unique(codes * num_pieces + said, return_counts=True)  # every (code, piece) that occurs
+    codes, pieces = np.divmod(pairs, num_pieces)
+    order = np.lexsort((pieces, -counts, codes))  # by code, then the most frequent first
+    codes, first = np.unique(codes[order], return_index=True)
+    return codes, pieces[order][first]

@@ -1,0 +1,49 @@
+"""Symbols to numbers and back, with the three marks that every sequence model needs."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class Vocabulary:
+    """A fixed list of symbols, numbered from 3; 0 is padding, 1 begins and 2 ends a sequence.
+
+    Errors: ValueError for a symbol that occurs twice, is unknown, or an id out of range.
+    """
+
+    pad, begin, end = 0, 1, 2
+
+    def __init__(self, symbols: Iterable[str]):
+        self.symbols = ("<pad>", "<begin>", "<end>", *symbols)
+        self._ids = {symbol: number for number, symbol in enumerate(self.symbols)}
+        if len(self._ids) != len(self.symbols):
+            raise ValueError(f"symbols: a symbol occurs twice in {self.symbols[3:]}; each must occur once")
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, sequence: Iterable[str]) -> list[int]:
+        """Ids of the symbols, without any mark."""
+        try:
+            return [self._ids[symbol] for symbol in sequence]
+        except KeyError as error:
+            raise ValueError(f"sequence: unknown symbol {error.args[0]!r}; known are {self.symbols[3:]}") from None
+
+    def decode(self, ids: Iterable[int] | Tensor) -> tuple[str, ...]:
+        """Symbols up to the first end mark; begin and padding marks are left out."""
+        symbols = []
+        for number in map(int, ids):
+            if not 0 <= number < len(self):
+                raise ValueError(f"ids: {number} is out of range; expected 0 to {len(self) - 1}")
+            if number == self.end:
+                break
+            if number not in (self.pad, self.begin):
+                symbols.append(self.symbols[number])
+        return tuple(symbols)
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad: int = Vocabulary.pad) -> Tensor:
+    """Rows of ids as one tensor (B, longest), short rows filled with `pad` at the right."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])  # (B, longest)

@@ -1,0 +1,18 @@
+"""Training: the loop, learning-rate schedules, losses, checkpoints."""
+
+from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
+from tutorlib.training.loop import History, train
+from tutorlib.training.losses import token_cross_entropy
+from tutorlib.training.schedules import constant, warmup_cosine, warmup_inverse_sqrt, warmup_linear
+
+__all__ = [
+    "History",
+    "constant",
+    "load_checkpoint",
+    "save_checkpoint",
+    "token_cross_entropy",
+    "train",
+    "warmup_cosine",
+    "warmup_inverse_sqrt",
+    "warmup_linear",
+]

@@ -1,0 +1,23 @@
+"""Losses over sequences."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = None, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy in nats a token, a scalar.
+
+    logits (..., V), targets (...) of token ids. Positions whose target is `ignore` (padding, say) do not count.
+    Label smoothing mixes the target with the uniform distribution (Szegedy et al., 2016, section 7).
+    Errors: ValueError where the shapes disagree or every position is ignored.
+    """
+    if logits.shape[:-1] != targets.shape:
+        raise ValueError(f"targets: got shape {tuple(targets.shape)}; expected {tuple(logits.shape[:-1])}, as the logits have")
+    if ignore is not None and (targets == ignore).all():
+        raise ValueError(f"targets: every position is {ignore}, which is ignored; expected at least one other")
+    return F.cross_entropy(
+        logits.flatten(0, -2),  # (..., V) -> (N, V)
+        targets.flatten(),  # (...) -> (N,)
+        ignore_index=-100 if ignore is None else ignore,
+        label_smoothing=label_smoothing,
+    )
