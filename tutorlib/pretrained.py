@@ -33,8 +33,8 @@ def from_torch(module: nn.Module) -> nn.Module:
     raise TypeError(f"from_torch takes {', '.join(peer.__name__ for peer in CONVERTERS)}, got {type(module).__name__}")
 
 
-def _refuse(module: nn.Module, option: str, value: object, supported: str) -> None:
-    raise ValueError(f"{type(module).__name__}({option}={value}) is not supported, only {supported}")
+def _refusal(module: nn.Module, option: str, value: object, supported: str) -> ValueError:
+    return ValueError(f"{type(module).__name__}({option}={value}) is not supported, only {supported}")
 
 
 def _assign(ours: nn.Module, weights: dict[str, Tensor | None]) -> nn.Module:
@@ -52,9 +52,9 @@ def _empty(build: Callable[[], nn.Module]) -> nn.Module:
 
 def _norm(module: nn.LayerNorm) -> LayerNorm:
     if len(module.normalized_shape) != 1:
-        _refuse(module, "normalized_shape", module.normalized_shape, "the last dimension")
+        raise _refusal(module, "normalized_shape", module.normalized_shape, "the last dimension")
     if not module.elementwise_affine:
-        _refuse(module, "elementwise_affine", False, "elementwise_affine=True")
+        raise _refusal(module, "elementwise_affine", False, "elementwise_affine=True")
     ours = _empty(lambda: LayerNorm(module.normalized_shape[0], module.eps, bias=module.bias is not None))
     return _assign(ours, {"weight": module.weight, "bias": module.bias})
 
@@ -63,11 +63,11 @@ def _attention(module: nn.MultiheadAttention) -> MultiHeadAttention:
     width = module.embed_dim
     if module.kdim != width or module.vdim != width:
         option, value = ("kdim", module.kdim) if module.kdim != width else ("vdim", module.vdim)
-        _refuse(module, option, value, f"keys and values of the same width as queries, {width}")
+        raise _refusal(module, option, value, f"keys and values of the same width as queries, {width}")
     if module.bias_k is not None:
-        _refuse(module, "add_bias_kv", True, "add_bias_kv=False")
+        raise _refusal(module, "add_bias_kv", True, "add_bias_kv=False")
     if module.add_zero_attn:
-        _refuse(module, "add_zero_attn", True, "add_zero_attn=False")
+        raise _refusal(module, "add_zero_attn", True, "add_zero_attn=False")
     has_bias = module.in_proj_bias is not None
     ours = _empty(lambda: MultiHeadAttention(width, module.num_heads, bias=has_bias, dropout=module.dropout))
     weights = dict(zip(("query.weight", "key.weight", "value.weight"), module.in_proj_weight.chunk(3), strict=True))
@@ -83,7 +83,7 @@ def _activation(module: nn.Module) -> str:
     if activation is F.gelu or (isinstance(activation, nn.GELU) and activation.approximate == "none"):
         return "gelu"
     name = getattr(activation, "__name__", repr(activation))
-    _refuse(module, "activation", name, "relu and the exact gelu")
+    raise _refusal(module, "activation", name, "relu and the exact gelu")
 
 
 def _layer_options(module: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> dict:

@@ -1,0 +1,52 @@
+"""Norms: the explicit formula, PyTorch's kernel and our modules agree."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.closeness import assert_same, assert_same_gradients
+from tutorlib.layers import LayerNorm, RMSNorm, layer_norm, rms_norm
+
+
+@given(seed=st.integers(0, 10**6), width=st.integers(3, 9), eps=st.sampled_from([1e-6, 1e-5, 0.1]), bias=st.booleans(),
+       dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_layer_norm(seed, width, eps, bias, dtype):
+    torch.manual_seed(seed)
+    peer = nn.LayerNorm(width, eps, bias=bias, dtype=dtype)
+    for parameter in peer.parameters():
+        nn.init.normal_(parameter)
+    ours = LayerNorm(width, eps, bias).to(dtype)
+    ours.load_state_dict(peer.state_dict())
+    states = torch.randn(3, 4, width, dtype=dtype, requires_grad=True)
+    explicit = layer_norm(states, peer.weight, peer.bias, eps)
+    for output in (explicit, ours(states)):
+        assert_same(output, peer(states))
+        assert_same_gradients(output, peer(states), [states], [states])
+
+
+@given(seed=st.integers(0, 10**6), width=st.integers(1, 9), eps=st.sampled_from([1e-6, 0.1]),
+       dtype=st.sampled_from([torch.float32, torch.float64]))
+def test_rms_norm(seed, width, eps, dtype):
+    torch.manual_seed(seed)
+    peer = nn.RMSNorm(width, eps, dtype=dtype)
+    nn.init.normal_(peer.weight)
+    ours = RMSNorm(width, eps).to(dtype)
+    ours.load_state_dict(peer.state_dict())
+    states = torch.randn(3, 4, width, dtype=dtype, requires_grad=True)
+    for output in (rms_norm(states, peer.weight, eps), ours(states)):
+        assert_same(output, peer(states))
+        assert_same_gradients(output, peer(states), [states], [states])
+
+
+def test_the_variance_is_divided_by_the_width():
+    """[1, 0, 0, 0] becomes 1.732 = sqrt(3); with the unbiased variance, divided by 3, it would become 1.5."""
+    one_hot = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    assert layer_norm(one_hot, torch.ones(4), eps=0.0)[0].item() == pytest.approx(3**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("norm", [LayerNorm(16), RMSNorm(16)])
+def test_device_and_dtype_follow_the_module(norm, device):
+    norm = norm.to(device, torch.bfloat16)
+    assert norm(torch.randn(2, 16, device=device, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -1,0 +1,107 @@
+"""Position codes: their formula, their properties, their limits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.closeness import assert_same
+from tutorlib.layers import (
+    Encoder,
+    EncoderLayer,
+    LearnedPosition,
+    RotaryPosition,
+    SinusoidalPosition,
+    sinusoidal_table,
+)
+
+
+@pytest.mark.parametrize("place, column", [(0, 0), (0, 1), (3, 0), (3, 1), (100, 6), (511, 7), (4999, 31)])
+def test_the_table_entry_by_entry(place, column):
+    angle = place / 10000 ** (2 * (column // 2) / 32)
+    expected = math.cos(angle) if column % 2 else math.sin(angle)
+    assert sinusoidal_table(5000, 32)[place, column].item() == pytest.approx(expected, abs=1e-6)
+
+
+@given(shift=st.integers(1, 300), width=st.sampled_from([2, 8, 64]))
+def test_a_shift_is_one_rotation_for_all_positions(shift, width):
+    table = sinusoidal_table(600, width).double()
+    pairs = table.unflatten(1, (-1, 2))  # (600, D/2, 2)
+    angle = shift / 10000 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+    sine, cosine = pairs.unbind(-1)
+    shifted = torch.stack([sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()], -1)
+    torch.testing.assert_close(shifted[:600 - shift], pairs[shift:], atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: SinusoidalPosition(8, 20), lambda: LearnedPosition(20, 8)])
+def test_a_code_is_added_and_depends_on_the_place_only(make, device):
+    code = make().to(device)
+    states = torch.randn(3, 20, 8, device=device)
+    added = code(states) - states
+    torch.testing.assert_close(added[0], added[2], atol=1e-5, rtol=0)
+    assert_same(torch.cat([code(states[:, :6]), code(states[:, 6:], offset=6)], dim=1), code(states))
+    assert torch.pdist(added[0]).min() > 1e-3
+    assert code(states.bfloat16()).dtype == torch.bfloat16 or isinstance(code, LearnedPosition)
+
+
+@pytest.mark.parametrize("code", [SinusoidalPosition(8, 20), LearnedPosition(20, 8)])
+@pytest.mark.parametrize("length, offset", [(21, 0), (1, 20), (5, 16)])
+def test_beyond_the_maximum_length(code, length, offset):
+    with pytest.raises(ValueError, match=f"the sequence reaches position {length + offset}, but max_length is 20"):
+        code(torch.zeros(1, length, 8), offset=offset)
+    assert code(torch.zeros(1, 4, 8), offset=16).shape == (1, 4, 8)
+
+
+def test_odd_widths():
+    for width in (7, 0):
+        with pytest.raises(ValueError, match=f"width must be even and at least 2, .*got {width}"):
+            SinusoidalPosition(width)
+        with pytest.raises(ValueError, match=f"head_width must be even and at least 2, .*got {width}"):
+            RotaryPosition(width)
+
+
+@given(seed=st.integers(0, 1000), base=st.sampled_from([100.0, 10000.0]), shift=st.integers(0, 500))
+def test_rotary_scores_depend_on_the_distance_only(seed, base, shift):
+    torch.manual_seed(seed)
+    rotary = RotaryPosition(8, base)
+    query, key = torch.randn(8), torch.randn(8)
+    queries, keys = (x.expand(1, 1, 12, 8) for x in (query, key))
+    scores = rotary(queries) @ rotary(keys).mT  # (1, 1, 12, 12)
+    moved = rotary(queries, offset=shift) @ rotary(keys, offset=shift).mT
+    torch.testing.assert_close(moved, scores, atol=2e-3, rtol=0)  # float32 angles of up to 500 radians
+    for distance in range(-11, 12):
+        diagonal = scores[0, 0].diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4, rtol=0)
+    assert scores[0, 0, 0].std() > 1e-3
+
+
+def test_rotary_turns_coordinate_i_with_coordinate_i_plus_half():
+    heads = torch.zeros(1, 1, 3, 4)
+    heads[..., 1] = 1.0
+    turned = RotaryPosition(4, base=100.0)(heads, offset=1)[0, 0]
+    angle = torch.arange(1, 4) / 10
+    torch.testing.assert_close(turned, torch.stack([0 * angle, angle.cos(), 0 * angle, angle.sin()], dim=1))
+
+
+def test_rotary_keeps_lengths_device_and_dtype(device):
+    heads = torch.randn(2, 3, 5, 8, device=device)
+    torch.testing.assert_close(RotaryPosition(8)(heads, offset=3).norm(dim=-1), heads.norm(dim=-1))
+    assert RotaryPosition(8).to(device, torch.bfloat16)(heads.bfloat16()).dtype == torch.bfloat16
+
+
+def test_low_precision_does_not_blur_the_angles():
+    """In bfloat16 the position 1001 itself would round to 1000."""
+    heads = torch.ones(1, 1, 1, 2, dtype=torch.bfloat16)
+    assert not torch.equal(RotaryPosition(2)(heads, offset=1000), RotaryPosition(2)(heads, offset=1001))
+
+
+def test_position_breaks_permutation_equivariance():
+    torch.manual_seed(0)
+    encoder = Encoder([EncoderLayer(16, 2, 32) for _ in range(2)]).double()
+    states, order = torch.randn(2, 6, 16, dtype=torch.float64), torch.randperm(6)
+    assert_same(encoder(states[:, order]), encoder(states)[:, order])
+    for code in (SinusoidalPosition(16), LearnedPosition(6, 16).double()):
+        with torch.no_grad():
+            assert (encoder(code(states[:, order])) - encoder(code(states))[:, order]).abs().max() > 0.005
