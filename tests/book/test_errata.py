@@ -1,7 +1,7 @@
 """The errata page keeps its word: every row is there, and a row that names a cell leads to one that ran.
 
-A row of ``book/errata.md`` is a third-level heading ``### F6 · title``. Its line ``*Status:*`` is *linked* when it holds a link
-to ``#erratum-f6``, *cited* when it begins with ``*cited*`` and cites a source, and *to come* when it begins so.
+A row of ``book/errata.md`` is a heading ``### F6 · title``. Its line ``*Status:*`` is *linked* when it holds a link to
+``#erratum-f6``, *cited* when it begins with ``*cited*`` and cites a source, and *to come* when it begins so.
 A chapter demonstrates the row in a code cell under a markdown cell that holds the line ``(erratum-f6)=``.
 """
 
