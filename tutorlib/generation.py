@@ -14,7 +14,7 @@ from torch import Tensor
 Model = Callable[..., Tensor]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, whose tokens could not enter a training step
 def generate(model: Model, tokens: Tensor, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
              top_p: float | None = None, generator: torch.Generator | None = None, eos: int | None = None,
              use_cache: bool = True) -> Tensor:
@@ -68,7 +68,7 @@ def truncate(logits: Tensor, *, top_k: int | None = None, top_p: float | None = 
     return logits
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def beam_search(model: Model, tokens: Tensor, max_new_tokens: int, *, num_beams: int, eos: int,
                 length_penalty: float = 1.0, use_cache: bool = True) -> tuple[Tensor, Tensor]:
     """The best continuation found when the `num_beams` most probable prefixes are kept at every step.

@@ -1,0 +1,199 @@
+"""Decoding, on models whose best answer is known, and on a random Transformer with and without its cache."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutorlib.generation import beam_search, choose, generate, truncate
+from tutorlib.models import Transformer, TransformerConfig
+
+
+def markov(table):
+    """A language model that looks at the last token only: row i of the table holds the logits behind token i."""
+    return lambda tokens: torch.as_tensor(table, dtype=torch.float32)[tokens]
+
+
+def random_transformer(seed=0):
+    torch.manual_seed(seed)
+    model = Transformer(TransformerConfig(11, 7, 16, 4, 2, 2, 24, max_length=30, dropout=0.0)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)  # far from uniform predictions
+    source = torch.randint(11, (3, 5))
+    mask = torch.tensor([[True] * 5, [True] * 4 + [False], [True] * 2 + [False] * 3])
+    return model.condition(source, mask)
+
+
+START = torch.zeros(3, 1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("options", [dict(temperature=0), dict(temperature=1.0), dict(temperature=2.0, top_k=3),
+                                     dict(top_p=0.8), dict(top_k=4, top_p=0.9)], ids=str)
+@pytest.mark.parametrize("eos", [None, 2])
+def test_cache_is_no_cache(options, eos):
+    model, prompt = random_transformer(), torch.randint(7, (3, 3), generator=torch.Generator().manual_seed(4))
+    cached, plain = (generate(model, prompt, 12, generator=torch.Generator().manual_seed(5), eos=eos, use_cache=use_cache,
+                              **options) for use_cache in (True, False))
+    assert torch.equal(cached, plain) and torch.equal(cached[:, :3], prompt)
+
+
+def test_greedy_takes_the_most_probable_token_each_time():
+    cycle = markov([[0, 5, 0], [0, 0, 5], [5, 0, 0]])  # 0 -> 1 -> 2 -> 0
+    assert generate(cycle, torch.tensor([[0], [2]]), 4, temperature=0, use_cache=False).tolist() == [
+        [0, 1, 2, 0, 1], [2, 0, 1, 2, 0]]
+
+
+def test_a_row_that_has_ended_is_filled_and_decoding_stops_with_the_last():
+    chain = markov([[0, 5, 0, 0], [0, 0, 5, 0], [0, 0, 0, 5], [5, 0, 0, 0]])  # 0 -> 1 -> 2 -> 3 -> 0
+    calls = []
+
+    def counted(tokens):
+        calls.append(tokens.shape)
+        return chain(tokens)
+    output = generate(counted, torch.tensor([[0], [2]]), 10, temperature=0, eos=3, use_cache=False)
+    assert output.tolist() == [[0, 1, 2, 3], [2, 3, 3, 3]] and len(calls) == 3
+
+
+def test_an_end_in_the_prompt_does_not_end_the_row():
+    cycle = markov([[0, 5], [5, 0]])
+    assert generate(cycle, torch.tensor([[1]]), 3, temperature=0, eos=1, use_cache=False).tolist() == [[1, 0, 1]]
+
+
+def test_samples_follow_the_softmax_at_the_temperature():
+    logits = torch.tensor([1.0, 0.0, -1.0, 2.0])
+    for temperature in (0.5, 1.0, 3.0):
+        drawn = choose(logits.expand(20000, 4), temperature=temperature, generator=torch.Generator().manual_seed(0))
+        shares = drawn.bincount(minlength=4) / 20000
+        torch.testing.assert_close(shares, (logits / temperature).softmax(0), atol=0.015, rtol=0)
+
+
+def test_truncation_by_hand():
+    logits = torch.tensor([[0.5, 0.1, 0.25, 0.15]]).log()
+    kept = lambda **options: truncate(logits, **options)[0].isfinite().tolist()  # noqa: E731
+    assert kept(top_k=1) == [True, False, False, False]
+    assert kept(top_k=2) == [True, False, True, False]
+    assert kept(top_k=9) == [True] * 4
+    assert kept(top_p=0.4) == [True, False, False, False]
+    assert kept(top_p=0.6) == [True, False, True, False]
+    assert kept(top_p=0.8) == [True, False, True, True]
+    assert kept(top_p=1.0) == [True] * 4
+    assert kept(top_k=3, top_p=0.8) == [True, False, True, False]  # of the three, the first two hold 0.83
+    assert truncate(torch.zeros(1, 4), top_p=1e-9)[0].isfinite().sum() == 1
+
+
+@given(seed=st.integers(0, 10**6), top_k=st.integers(1, 12), top_p=st.floats(0.05, 1.0))
+def test_truncation_agrees_with_transformers(seed, top_k, top_p):
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+    logits = torch.randn(3, 10, generator=torch.Generator().manual_seed(seed))
+    peer = TopKLogitsWarper(top_k)(None, logits)
+    peer = TopPLogitsWarper(top_p)(None, peer) if top_p < 1 else peer
+    torch.testing.assert_close(truncate(logits, top_k=top_k, top_p=top_p), peer)
+
+
+# Greedy takes 1 (0.6) and then at best 0.6 * 0.4; the best pair is 2, 3 with 0.4 * 1.0.
+GARDEN = torch.tensor([[0.0, 0.6, 0.4, 0.0, 0.0], [0.0, 0.2, 0.2, 0.2, 0.4], [0.0, 0.0, 0.0, 1.0, 0.0],
+                       [0.0, 0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 1.0]]).clamp(min=1e-9).log()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_one_beam_is_greedy(use_cache):
+    model = random_transformer()
+    greedy = generate(model, START, 10, temperature=0, eos=2, use_cache=use_cache)
+    beams, _ = beam_search(model, START, 10, num_beams=1, eos=2, use_cache=use_cache)
+    assert torch.equal(beams, greedy)
+
+
+def test_two_beams_find_what_greedy_misses():
+    start = torch.tensor([[0]])
+    greedy, _ = beam_search(markov(GARDEN), start, 2, num_beams=1, eos=4, length_penalty=0.0, use_cache=False)
+    found, score = beam_search(markov(GARDEN), start, 2, num_beams=2, eos=4, length_penalty=0.0, use_cache=False)
+    assert greedy.tolist() == [[0, 1, 4]] and found.tolist() == [[0, 2, 3]]
+    assert score.item() == pytest.approx(math.log(0.4), abs=1e-6)
+
+
+def test_all_beams_are_an_exhaustive_search():
+    """With as many beams as there are sequences, nothing is pruned: the best of all sequences is found."""
+    torch.manual_seed(1)
+    table = torch.randn(3, 3).log_softmax(-1)
+    sums = {(a, b, c): table[0, a] + table[a, b] + table[b, c] for a in range(3) for b in range(3) for c in range(3)}
+    best = max(sums, key=sums.get)
+    endless = markov(F.pad(table, (0, 1, 0, 1), value=-1e9))  # the end, token 3, never comes
+    found, score = beam_search(endless, torch.tensor([[0]]), 3, num_beams=27, eos=3, length_penalty=0.0, use_cache=False)
+    assert tuple(found[0, 1:].tolist()) == best and score.item() == pytest.approx(sums[best].item(), abs=1e-5)
+
+
+def test_the_length_penalty_prefers_longer_outputs():
+    """Ending at once has log 0.5; going on has log 0.5 + 3 log 0.9, a better mean over four tokens."""
+    table = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.9, 0.1], [0.0, 0.0, 1.0]]).clamp(min=1e-9).log()
+    start = torch.tensor([[0]])
+    short, score = beam_search(markov(table), start, 4, num_beams=3, eos=2, length_penalty=0.0, use_cache=False)
+    assert short[0, 1].item() == 2
+    assert score.item() == pytest.approx(math.log(0.5), abs=1e-6)
+    long, score = beam_search(markov(table), start, 4, num_beams=3, eos=2, length_penalty=1.0, use_cache=False)
+    assert long.tolist() == [[0, 1, 1, 1, 1]]
+    assert score.item() == pytest.approx((math.log(0.5) + 3 * math.log(0.9)) / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_beams", [2, 4])
+def test_beams_with_cache_are_beams_without(num_beams):
+    model = random_transformer()
+    cached, scores = beam_search(model, START, 10, num_beams=num_beams, eos=2)
+    plain, plain_scores = beam_search(model, START, 10, num_beams=num_beams, eos=2, use_cache=False)
+    assert torch.equal(cached, plain)
+    torch.testing.assert_close(scores, plain_scores)
+
+
+def test_a_batch_is_searched_row_by_row():
+    model = random_transformer()
+    together, scores = beam_search(model, START, 8, num_beams=3, eos=2)
+    for row in range(3):
+        torch.manual_seed(0)
+        alone = random_transformer()
+        alone.memory, alone.source_mask = alone.memory[row:row + 1], alone.source_mask[row:row + 1]
+        tokens, score = beam_search(alone, START[:1], 8, num_beams=3, eos=2)
+        length = tokens.size(1)
+        assert torch.equal(together[row, :length], tokens[0]) and (together[row, length:] == 2).all()
+        torch.testing.assert_close(scores[row:row + 1], score)
+
+
+def test_the_score_is_the_log_probability_of_the_tokens():
+    model = random_transformer()
+    tokens, scores = beam_search(model, START, 6, num_beams=4, eos=2, length_penalty=0.0)
+    gains = model(tokens[:, :-1]).log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)  # (B, T)
+    after_end = (tokens[:, 1:] == 2).cumsum(1) - (tokens[:, 1:] == 2).long() > 0
+    torch.testing.assert_close(gains.masked_fill(after_end, 0).sum(1), scores, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(temperature=-1.0), "temperature must not be negative, got -1.0"),
+    (dict(temperature=math.nan), "temperature must not be negative, got nan"),
+    (dict(top_k=0), "top_k must be at least 1, got 0"),
+    (dict(top_p=0.0), r"top_p must lie in \(0, 1\], got 0.0"),
+    (dict(top_p=1.5), r"top_p must lie in \(0, 1\], got 1.5")])
+def test_sampling_arguments_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        generate(markov(GARDEN), torch.tensor([[0]]), 0, use_cache=False, **options)
+
+
+def test_prompts_that_do_not_fit():
+    model = random_transformer()
+    for search in (lambda *a: generate(model, *a), lambda *a: beam_search(model, *a, num_beams=2, eos=2)):
+        with pytest.raises(ValueError, match=r"tokens must have the shape \(B, T\) with T at least 1, got \(3,\)"):
+            search(torch.zeros(3, dtype=torch.int64), 4)
+        with pytest.raises(ValueError, match=r"with T at least 1, got \(3, 0\)"):
+            search(START[:, :0], 4)
+        with pytest.raises(ValueError, match="max_new_tokens must not be negative, got -1"):
+            search(START, -1)
+        with pytest.raises(ValueError, match="1 tokens and max_new_tokens=30 exceed the model's max_length=30"):
+            search(START, 30)
+    with pytest.raises(ValueError, match="num_beams must be at least 1, got 0"):
+        beam_search(model, START, 4, num_beams=0, eos=2)
+
+
+def test_generated_tokens_may_enter_a_training_step():
+    embedding = torch.nn.Embedding(5, 3)
+    embedding(generate(markov(GARDEN), torch.tensor([[0]]), 3, use_cache=False)).sum().backward()
+    assert embedding.weight.grad.abs().sum() > 0
