@@ -13,10 +13,15 @@ pytestmark = pytest.mark.slow
 
 PAGES = [*toc_pages(), "search", "genindex"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-MATH = re.compile(r'<(?:span|div)\b[^>]*\bclass="math notranslate nohighlight"')
+MATH = re.compile(r'<(?:span|div)\b[^>]*\bclass="(?:amsmath )?math notranslate nohighlight"')
 
-# What axe finds on every page of this theme, and no page of ours can mend: (rule, part of the selector).
-THEME_FINDINGS: list[tuple[str, str]] = []
+# What axe finds in the markup of the theme and of docutils, and no page of ours can mend: (rule, part of the element).
+THEME_FINDINGS = [
+    ("region", 'class="sidebar-primary-item"'),  # the book's title stands outside the theme's landmarks
+    ("aria-allowed-role", 'class="citation"'),  # docutils gives entries of a bibliography a role that was withdrawn
+    ("aria-roles", 'class="citation"'),
+    ("aria-required-children", 'class="citation-list"'),
+]
 
 COUNT_RENDERED = """async () => {
   if (window.MathJax) await MathJax.startup.promise;
@@ -88,18 +93,18 @@ def assert_formulas_rendered(visit: Visit, expected: int) -> None:
     assert state["undefined_macros"] == []
 
 
-def axe_findings(visit: Visit) -> list[str]:
-    """What axe-core objects to, but for the theme's own."""
+def axe_findings(visit: Visit, rules: list[str] | None = None) -> list[str]:
+    """What axe-core objects to, by all its rules or the given ones, but for the theme's own."""
     from axe_core_python.base import AXE_SCRIPT
 
     visit.page.evaluate(AXE_SCRIPT)
-    violations = visit.page.evaluate("axe.run({resultTypes: ['violations']}).then(found => found.violations)")
+    options = {"resultTypes": ["violations"]} | ({"runOnly": {"type": "rule", "values": rules}} if rules else {})
+    violations = visit.page.evaluate("options => axe.run(options).then(found => found.violations)", options)
     found = []
     for violation in violations:
         for node in violation["nodes"]:
-            selector = " ".join(map(str, node["target"]))
-            if not any(violation["id"] == rule and part in selector for rule, part in THEME_FINDINGS):
-                found.append(f"{violation['id']}: {selector}: {node['html'][:120]}")
+            if not any(violation["id"] == rule and part in node["html"] for rule, part in THEME_FINDINGS):
+                found.append(f"{violation['id']}: {' '.join(map(str, node['target']))}: {node['html'][:120]}")
     return found
 
 
@@ -110,7 +115,7 @@ def test_page_from_a_server(site: Path, server: str, contexts, page: str, scheme
     with Visit(contexts(scheme, WIDE), f"{server}/{page}.html", server) as visit:
         assert_formulas_rendered(visit, formulas(site, page))
         assert visit.page.evaluate("document.documentElement.dataset.theme") == scheme
-        assert axe_findings(visit) == []
+        assert axe_findings(visit, rules=None if scheme == "light" else ["color-contrast"]) == []
         assert visit.problems == []
 
 
@@ -128,6 +133,14 @@ def test_page_from_the_disk(site: Path, contexts, page: str, scheme: str) -> Non
 def widest(visit: Visit) -> str:
     """The outermost element that sticks out at the right."""
     return visit.page.evaluate(WIDEST)
+
+
+def test_pages_of_source_code(site: Path, contexts) -> None:
+    """The pages that show the package's source, which the table of contents does not name."""
+    for path in sorted((site / "_modules").rglob("*.html")):
+        with Visit(contexts("light", NARROW), path.as_uri(), site.as_uri()) as visit:
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path.name
+            assert visit.problems == [], path.name
 
 
 @pytest.mark.parametrize("place", ["server", "disk"])

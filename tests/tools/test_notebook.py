@@ -1,0 +1,294 @@
+"""The round trip of a chapter, and each thing that its check refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools import notebook as tool
+
+TEXT = """# A chapter
+
+Words with $x^2$.
+
++++
+
+A second cell of words.
+
+```{code-cell}
+:tags: [remove-cell]
+
+import sys
+```
+
+```{code-cell}
+print("one")
+print("warning", file=sys.stderr)
+print("two")
+[1, 2]
+```
+
+```{code-cell}
+:tags: [raises-exception]
+
+int("three")
+```
+
+```python
+not_executed()
+```
+"""
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> tuple[Path, Path]:
+    """(text, notebook) of a chapter that does not exist yet."""
+    text = tmp_path / "text" / "part" / "name.md"
+    text.parent.mkdir(parents=True)
+    text.write_text(TEXT)
+    return text, tmp_path / "chapters" / "part" / "name.ipynb"
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory) -> Path:
+    """The chapter, executed once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("book")
+    text = folder / "text" / "part" / "name.md"
+    text.parent.mkdir(parents=True)
+    text.write_text(TEXT)
+    assert tool.main(["from-md", str(text)]) == 0
+    return folder / "chapters" / "part" / "name.ipynb"
+
+
+def test_counterparts(tmp_path: Path) -> None:
+    text, notebook = tmp_path / "text/a/b.md", tmp_path / "chapters/a/b.ipynb"
+    assert tool.counterpart(text) == notebook.resolve()
+    assert tool.counterpart(notebook) == text.resolve()
+    with pytest.raises(tool.NotebookError, match="not under text/"):
+        tool.counterpart(tmp_path / "elsewhere" / "b.md")
+
+
+def test_text_becomes_an_executed_normalized_notebook(executed: Path) -> None:
+    notebook = nbformat.read(executed, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3]
+    assert [(o.output_type, o.get("name")) for o in code[1].outputs] == [
+        ("stream", "stdout"),
+        ("stream", "stderr"),
+        ("execute_result", None),
+    ]
+    assert code[1].outputs[0].text == "one\ntwo\n"
+    assert len(code[2].outputs[0].traceback) == 1
+    assert notebook.metadata == {"kernelspec": tool.KERNEL, "language_info": tool.LANGUAGE}
+    assert code[0].metadata == {"tags": ["remove-cell"]}
+    assert tool.findings(executed) == []
+
+
+def test_round_trip_is_identical_to_the_byte(executed: Path) -> None:
+    before = executed.read_bytes()
+    assert tool.main(["md", str(executed)]) == 0
+    assert tool.main(["from-md", "--no-run", str(tool.counterpart(executed))]) == 0
+    assert executed.read_bytes() == before
+    assert tool.main(["norm", str(executed)]) == 0
+    assert executed.read_bytes() == before
+
+
+def test_execution_twice_gives_the_same_file(executed: Path) -> None:
+    before = executed.read_bytes()
+    assert tool.main(["run", str(executed)]) == 0
+    assert executed.read_bytes() == before
+
+
+def test_an_edit_keeps_ids_and_the_outputs_of_other_cells(executed: Path, tmp_path: Path) -> None:
+    old = nbformat.read(executed, as_version=4)
+    new = tool.from_text(
+        TEXT.replace('print("two")', 'print("three")').replace("A second cell", "New\n\n+++\n\nA"), old
+    )
+    ids = [cell.id for cell in old.cells]
+    new_ids = [cell.id for cell in new.cells]
+    assert len(new_ids) == len(ids) + 1 == len(set(new_ids))
+    assert set(ids) <= set(new_ids)
+    edited = next(cell for cell in new.cells if "three" in cell.source and cell.cell_type == "code")
+    assert edited.id == next(cell.id for cell in old.cells if 'print("two")' in cell.source)
+    assert edited.execution_count is None and edited.outputs == []
+    assert next(cell for cell in new.cells if "int(" in cell.source).outputs != []
+
+
+def test_ids_of_a_new_notebook_depend_on_its_content_only() -> None:
+    first, second = (tool.serialize(tool.from_text(TEXT)) for _ in range(2))
+    assert first == second
+
+
+def test_kernel_has_one_thread_the_package_and_the_folder(chapter, capsys) -> None:
+    text, notebook = chapter
+    text.write_text(
+        "```{code-cell}\nimport os, pathlib, tutorlib\n"
+        "print(os.environ['OMP_NUM_THREADS'], pathlib.Path.cwd().name, 'TUTORLIB_DEVICE' in os.environ)\n```\n"
+    )
+    assert tool.main(["from-md", str(text)]) == 0
+    assert nbformat.read(notebook, as_version=4).cells[0].outputs[0].text == "1 part False\n"
+    assert "1 code cells in" in capsys.readouterr().out
+
+
+def test_a_failing_cell_is_named_and_the_old_notebook_stays(chapter, capsys) -> None:
+    text, notebook = chapter
+    text.write_text("```{code-cell}\n1 + 1\n```\n")
+    assert tool.main(["from-md", str(text)]) == 0
+    before = notebook.read_bytes()
+    text.write_text("Words\n\n```{code-cell}\nraise RuntimeError('no')\n```\n")
+    assert tool.main(["from-md", str(text)]) == 1
+    assert "name.ipynb, cell 2 (raise RuntimeError('no')) failed" in capsys.readouterr().err
+    assert notebook.read_bytes() == before
+    assert [path.name for path in notebook.parent.iterdir()] == ["name.ipynb"]
+
+
+def test_a_missing_or_broken_file_is_one_line(tmp_path: Path, capsys) -> None:
+    broken = tmp_path / "broken.ipynb"
+    broken.write_text("{")
+    assert tool.main(["check", str(broken), str(tmp_path / "gone.ipynb")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and "not a valid notebook" in lines[0] and "no such file" in lines[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The check
+
+
+def write(path: Path, *cells, normalize: bool = True) -> Path:
+    notebook = new_notebook(cells=list(cells))
+    path.write_text(tool.serialize(tool.normalize(notebook) if normalize else notebook))
+    return path
+
+
+def code(source: str, *outputs, count: int | None = 1, **metadata):
+    return new_code_cell(source, execution_count=count, outputs=list(outputs), metadata=metadata)
+
+
+def stream(text: str, name: str = "stdout"):
+    return new_output("stream", name=name, text=text)
+
+
+def result(text: str):
+    return new_output("execute_result", data={"text/plain": text}, execution_count=1)
+
+
+FIGURE = new_output("display_data", data={"image/svg+xml": "<svg/>", "text/plain": "<Figure size 640x480 with 1 Axes>"})
+ERROR = new_output("error", ename="ValueError", evalue="bad", traceback=["ValueError: bad"])
+LONG = "\n".join(f"x{i} = {i}" for i in range(31))
+TRACE = 'Traceback (most recent call last):\n  File "<cell>", line 1\nValueError: bad\n'
+
+REFUSED = [
+    (code("print(1)", stream("1\n"), count=None), "no execution count"),
+    (code("x = 1", count=None), "no execution count"),
+    (code("x;"), "trailing ';'"),
+    (code("x;  # shown"), "trailing ';'"),
+    (code("%timeit x"), "a magic or a shell command: %timeit x"),
+    (code("!ls"), "a magic or a shell command: !ls"),
+    (code("x = !ls\n!pwd"), "a magic or a shell command: !pwd"),
+    (code("print?"), "a magic or a shell command: print?"),
+    (code("x = = 1"), "a syntax error"),
+    (code("f()", ERROR), "an error without the tag raises-exception: ValueError: bad"),
+    (code("f()", stream(TRACE)), "a traceback in a visible output"),
+    (code("plot()", FIGURE), "a figure without alternative text"),
+    (code("plot()", FIGURE, mystnb={"image": {"alt": " "}}), "a figure without alternative text"),
+    (code("plot()", FIGURE, mystnb={"image": {"alt": "plot.svg"}}), "a figure without alternative text"),
+    (code("open('/home/ada/data.txt')"), "a local path in the source: /home/ada"),
+    (
+        code("f()", stream("/tmp/ipykernel_12/34.py:1: UserWarning: x\n", "stderr")),
+        "a local path in the output: /tmp/ipy",
+    ),
+    (code("f()", result("PosixPath('/Users/ada/book')")), "a local path in the output: /Users/ada"),
+    (code("f()", result(r"'C:\Users'")), "a local path in the output"),
+    (new_markdown_cell("See /home/ada/notes."), "a local path in the source"),
+    (code("f", result("<function f at 0x7f3a2c1b5d30>")), "a memory address in the output: 0x7f3a2c1b5d30"),
+    (
+        code("f()", stream(" 50%|#####     | 5/10 [00:01<00:01, 4.9it/s]", "stderr")),
+        "a progress bar in a compared cell",
+    ),
+    (code("f()", stream("step 1\rstep 2")), "a progress bar in a compared cell"),
+    (code(LONG), "31 lines of code; at most 30"),
+    (code(""), "an empty cell"),
+]
+
+
+@pytest.mark.parametrize(("cell", "message"), REFUSED)
+def test_each_fault_is_refused(tmp_path: Path, cell, message: str) -> None:
+    path = write(tmp_path / "chapter.ipynb", new_markdown_cell("# Title"), cell)
+    found = [line for line in tool.findings(path) if message in line]
+    assert len(found) == 1
+    assert "chapter.ipynb, cell 2" in found[0]
+
+
+ACCEPTED = [
+    code("x = 1; y = 2"),
+    code("x = (5\n% 3)"),
+    code('text = ";"'),
+    code("f()", ERROR, tags=["raises-exception"]),
+    code("f()", stream(TRACE), tags=["remove-output"]),
+    code("plot()", FIGURE, mystnb={"image": {"alt": "A line that falls"}}),
+    code("plot()", FIGURE, tags=["remove-cell"]),
+    code("mask = 0x7fffffff"),
+    code("ratio", result("a/b and 1/2, see https://example.org/home/x and <p></p>")),
+    code("never_run()", count=None, tags=["nbval-skip", "skip-execution"]),
+    code("await f()"),
+    new_markdown_cell("Open chapters/attention/position.ipynb."),
+]
+
+
+@pytest.mark.parametrize("cell", ACCEPTED)
+def test_what_is_right_is_accepted(tmp_path: Path, cell) -> None:
+    assert tool.findings(write(tmp_path / "chapter.ipynb", cell)) == []
+
+
+def test_most_printing_cells_must_be_compared(tmp_path: Path) -> None:
+    ignored = [code(f"print({i})", stream(f"{i}\n"), tags=["nbval-ignore-output"]) for i in range(4)]
+    compared = [code(f"print({i})", stream(f"{i}\n")) for i in range(4, 10)]
+    found = tool.findings(write(tmp_path / "chapter.ipynb", *ignored, *compared))
+    assert len(found) == 1 and "only 6 of 10 printing cells are compared; at least 70%" in found[0]
+    assert tool.findings(write(tmp_path / "chapter.ipynb", *ignored[1:], *compared, code("7", result("7")))) == []
+
+
+def test_a_progress_bar_may_stand_in_a_cell_that_is_not_compared(tmp_path: Path) -> None:
+    bar = code("f()", stream("100%|##| 2/2 [00:01<00:00, 1.9it/s]\n"), tags=["nbval-ignore-output"])
+    others = [code(f"print({i})", stream(f"{i}\n")) for i in range(3)]
+    assert tool.findings(write(tmp_path / "chapter.ipynb", bar, *others)) == []
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "chapter.ipynb", code("f()", result("x" * 1_600_000)))
+    assert any("1.6 MB, over 1.5 MB" in line for line in tool.findings(path))
+
+
+def test_what_an_editor_leaves_is_refused(tmp_path: Path) -> None:
+    cell = code("x", result("1"), count=7, collapsed=True)
+    found = tool.findings(write(tmp_path / "chapter.ipynb", cell, normalize=False))
+    assert len(found) == 1 and "not normalized; run: python tools/notebook.py norm" in found[0]
+
+
+def test_words_that_do_not_survive_the_text_form_are_refused(tmp_path: Path) -> None:
+    found = tool.findings(write(tmp_path / "chapter.ipynb", new_markdown_cell("Above\n\n+++\n\nbelow")))
+    assert len(found) == 1 and "change when it is written as text" in found[0]
+
+
+def test_normal_form_drops_what_depends_on_who_ran_it() -> None:
+    cell = code("x", result("1"), count=9, execution={"iopub.execute_input": "2026-01-01"}, tags=["hide-input"])
+    cell.outputs[0].metadata = {"needs_background": "light"}
+    notebook = new_notebook(cells=[cell, code("y", count=12)], metadata={"kernelspec": {"name": "mine", "display_name": "Mine"}})
+    done = json.loads(tool.serialize(tool.normalize(notebook)))
+    assert [c["execution_count"] for c in done["cells"]] == [1, 2]
+    assert done["cells"][0]["metadata"] == {"tags": ["hide-input"]}
+    assert done["cells"][0]["outputs"][0]["metadata"] == {}
+    assert done["cells"][0]["outputs"][0]["execution_count"] == 1
+    assert done["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_help_names_every_verb(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        tool.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in ("md", "from-md", "run", "norm", "check"))
