@@ -78,6 +78,7 @@ def peak_memory(function: Callable[[], Result], device: torch.device | str = "cp
 
 
 def _peak_on_cpu(function: Callable[[], Result]) -> tuple[Result, int]:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler writes a line to stderr at every start and stop
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = function()
     with tempfile.TemporaryDirectory() as folder:

@@ -33,8 +33,9 @@ def masked_softmax(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
     """
     if allowed is None:
         return scores.softmax(dim=-1)
-    scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1).masked_fill(~allowed, 0.0)
+    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(dim=-1)  # (..., T, S)
+    nowhere = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): here the softmax came out uniform
+    return weights.masked_fill(nowhere, 0.0) if nowhere.any() else weights
 
 
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *,
@@ -57,7 +58,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
     if fused and not return_weights:
         return _fused_attention(query, key, value, mask, causal, dropout, scale)
 
-    scores = query @ key.mT * scale  # (B, H, T, S)
+    scores = (query * scale) @ key.mT  # (B, H, T, S); scaling the query is T K products instead of T S
     allowed, bias = _split_mask(mask, scores.dtype)
     if bias is not None:
         scores = (scores + bias).clamp(min=torch.finfo(scores.dtype).min)  # the sum may overflow in half precision

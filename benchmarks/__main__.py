@@ -1,0 +1,79 @@
+"""`python -m benchmarks`: run the comparisons, print each table, write them to book/benchmarks.md."""
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import attention, encoder_decoder
+from benchmarks.harness import Row, compare
+from tutorlib.device import has_fast_bfloat16
+
+PAGE = Path(__file__).resolve().parent.parent / "book" / "benchmarks.md"
+
+HEAD = """# Benchmarks
+
+What `make bench` measured. Variants of the same work run in turn in one process; their outputs are compared first, and one
+that differs is not timed. The ratio to the first row is taken within each round; the tables give its median and, in brackets,
+its quartiles. Above 1 is faster. Only ratios carry over to another machine, and even they shift with the processor: the gain
+of bfloat16, above all, is that of this one's instructions.
+
+{setting}
+"""
+
+
+def table(title: str, caption: str, rows: list[Row]) -> str:
+    """A section with a Markdown table, the first row being the measure of the others."""
+    lines = [f"## {title}", "", caption, "", "| variant | ms | ratio (quartiles) |", "|---|---|---|"]
+    lines += [f"| {row.name} | {row.seconds * 1000:.1f} | {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f}) |"
+              for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def memory_table() -> str:
+    """Peak bytes over the length, with the fitted exponents."""
+    peaks = attention.memory()
+    lines = ["## Attention: memory over the length", "",
+             "Peak memory allocated by one causal head of width 64, batch 1, float32, without gradients, in MB, and the "
+             "exponent fitted over the lengths: 2 is quadratic growth, 1 linear.", "",
+             "| form | " + " | ".join(f"n = {length}" for length in attention.MEMORY_LENGTHS) + " | exponent |",
+             "|---|" + "---|" * (len(attention.MEMORY_LENGTHS) + 1)]
+    for name, values in peaks.items():
+        slope = attention.exponent(attention.MEMORY_LENGTHS, values)
+        lines.append(f"| {name} | " + " | ".join(f"{value / 1e6:.1f}" for value in values) + f" | {slope:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=25, help="rounds of each comparison (default: 25)")
+    parser.add_argument("--threads", type=int, default=1,
+                        help="1 is timed by the process's CPU clock; more by the wall clock, on a quiet machine (default: 1)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where to write the tables (default: the book's page)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    bfloat16 = "has" if has_fast_bfloat16("cpu") else "has no"
+    setting = (f"Measured with PyTorch {torch.__version__.partition('+')[0]}, Python {platform.python_version()}, "
+               f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} ({bfloat16} bfloat16 instructions), "
+               f"{arguments.threads} thread(s), {arguments.rounds} rounds.")
+    sections = [HEAD.format(setting=setting)]
+    comparisons = [("Encoder-decoder: training step", f"{encoder_decoder.SIZES}; forward, backward and fused AdamW.",
+                    encoder_decoder.training),
+                   ("Encoder-decoder: forward pass", f"{encoder_decoder.SIZES}; evaluation mode.", encoder_decoder.forward)]
+    layer = f"Causal self-attention, batch 1, width {attention.WIDTH}, {attention.HEADS} heads, float32, inference."
+    comparisons += [(f"Attention layer at n = {length}", layer, lambda length=length: attention.layer(length))
+                    for length in attention.LENGTHS]
+    for title, caption, variants in comparisons:
+        sections.append(table(title, caption, compare(variants(), arguments.rounds, clock)))
+        print(sections[-1])
+    sections.append(memory_table())
+    print(sections[-1])
+    arguments.page.write_text("\n".join(sections), "utf8")
+    print(f"Written to {arguments.page}")
+
+
+if __name__ == "__main__":
+    main()

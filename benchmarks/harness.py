@@ -1,0 +1,66 @@
+"""Side by side: variants of the same work, interleaved, compared before they are timed, reported as ratios.
+
+Machines are noisy and differ; what carries over is the ratio of two variants that ran in turn. So each round runs every
+variant once, the ratio to the first one is taken within the round, and its median and quartiles over the rounds count.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to do the work: `run()` does it once and returns an output by which it is compared with the first variant."""
+
+    name: str
+    run: Callable[[], Tensor]
+    tolerance: float = 1e-4  # allowed difference, relative to the largest magnitude of the first variant's output
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant's figures: seconds a run (median), and how many times faster than the first variant (quartiles)."""
+
+    name: str
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+
+
+def compare(variants: list[Variant], rounds: int, clock: Callable[[], float] = time.process_time) -> list[Row]:
+    """Check all variants against the first, warm them up, run them in turn for `rounds` rounds.
+
+    Raises ValueError naming a variant whose output differs: a wrong result is not timed.
+    """
+    expected = variants[0].run().detach().float()
+    for variant in variants[1:]:
+        error = (variant.run().detach().float() - expected).abs().max() / expected.abs().max()
+        if not error <= variant.tolerance:
+            raise ValueError(f"{variant.name!r} differs from {variants[0].name!r} by {error:.1e}, "
+                             f"allowed {variant.tolerance:.0e}")
+    for variant in variants:
+        variant.run()
+    times = [[_time(variant.run, clock) for variant in variants] for _ in range(rounds)]
+    return [_row(variant.name, [(turn[0], turn[place]) for turn in times]) for place, variant in enumerate(variants)]
+
+
+def _time(run: Callable[[], Tensor], clock: Callable[[], float]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = clock()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def _row(name: str, pairs: list[tuple[float, float]]) -> Row:
+    ratios = [first / own for first, own in pairs]
+    low, ratio, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return Row(name, statistics.median(own for _, own in pairs), ratio, low, high)

@@ -1,0 +1,43 @@
+"""The harness: it compares before it times, interleaves, and takes ratios within a round."""
+
+import pytest
+import torch
+
+from benchmarks.attention import exponent
+from benchmarks.harness import Variant, compare
+
+
+def test_a_variant_that_differs_is_not_timed():
+    calls = []
+
+    def wrong():
+        calls.append("wrong")
+        return torch.ones(3)
+    with pytest.raises(ValueError, match=r"'wrong' differs from 'right' by 1.0e\+00, allowed 1e-04"):
+        compare([Variant("right", lambda: torch.full((3,), 0.5)), Variant("wrong", wrong)], rounds=3)
+    assert calls == ["wrong"]
+
+
+def test_a_variant_that_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="differs"):
+        compare([Variant("right", lambda: torch.ones(1)), Variant("nan", lambda: torch.tensor([float("nan")]))], rounds=1)
+
+
+def test_variants_run_in_turn_and_ratios_are_taken_within_the_round():
+    order, now = [], [0.0]
+    costs = {"slow": iter([9, 9, 4.0, 8.0, 40.0]), "fast": iter([9, 9, 1.0, 2.0, 10.0])}  # the machine slows down tenfold
+
+    def variant(name):
+        def run():
+            order.append(name)
+            now[0] += next(costs[name])
+            return torch.ones(1)
+        return Variant(name, run)
+    slow, fast = compare([variant("slow"), variant("fast")], rounds=3, clock=lambda: now[0])
+    assert order[4:] == ["slow", "fast"] * 3
+    assert (slow.ratio, slow.low, slow.high) == (1, 1, 1) and (fast.ratio, fast.low, fast.high) == (4, 4, 4)
+    assert (slow.seconds, fast.seconds) == (8.0, 2.0)
+
+
+def test_the_exponent_of_a_power_is_its_power():
+    assert exponent((1, 2, 4, 8), [3 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2.0)
