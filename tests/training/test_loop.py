@@ -150,17 +150,17 @@ def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
     assert same(model, again) and asdict(history) == asdict(same_history)
 
 
-@pytest.mark.parametrize("name, poison", [("loss", math.nan), ("loss", math.inf)])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(name, poison):
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(poison):
     model, optimizer = make()
     weights = []
 
     def poisoned(model, batch):
         weights[:] = [p.detach().clone() for p in model.parameters()]
-        return loss(model, batch) * (poison if len(seen := batch) and batch is bad else 1.0)
+        return loss(model, batch) * (poison if batch is bad else 1.0)
 
     bad = batches(4)
-    with pytest.raises(FloatingPointError, match=rf"the {name} is {poison} at step 4, with learning rate 0.01"):
+    with pytest.raises(FloatingPointError, match=rf"the loss is {poison} at step 4, with learning rate 0.01"):
         train(model, lambda step: bad if step == 4 else batches(step), poisoned, optimizer, steps=10, progress=False)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))  # the bad step was not taken
 
@@ -178,7 +178,7 @@ def test_checkpoints_that_do_not_fit_are_refused_and_nothing_is_touched(tmp_path
     run(6, checkpoint=path)
     other = nn.Linear(3, 3)
     before = other.weight.detach().clone()
-    with pytest.raises(ValueError, match="run.pt holds another model's weights; expected the names and shapes of Linear"):
+    with pytest.raises(ValueError, match="run.pt holds another model's weights; expected those of this Linear"):
         train(other, batches, loss, torch.optim.SGD(other.parameters(), lr=0.1), steps=9, checkpoint=path, progress=False)
     assert torch.equal(other.weight, before)
     with pytest.raises(ValueError, match="run.pt has done 6 steps; expected at most steps = 5"):

@@ -83,8 +83,10 @@ def _add_expected_counts(counts: np.ndarray, letters: np.ndarray, phonemes: np.n
                 backward[i - 1, j - said] += table[letters[:, i - 1], piece] * backward[i, j]
 
 
-def _best(letters: np.ndarray, phonemes: np.ndarray, words: list[str], table: np.ndarray) -> list[tuple[str, tuple[Piece, ...]]]:
-    """Viterbi: the single most probable alignment of each word; of equals the one with fewer phonemes in the last letter."""
+def _best(
+    letters: np.ndarray, phonemes: np.ndarray, words: list[str], table: np.ndarray
+) -> list[tuple[str, tuple[Piece, ...]]]:
+    """Viterbi: the most probable alignment of each word; of equals the one with fewest phonemes in the last letter."""
     (N, n), m = letters.shape, phonemes.shape[1]
     score = np.zeros((n + 1, m + 1, N))
     score[0, 0] = 1.0

@@ -14,20 +14,19 @@ RADIX = 27  # a to z are 1 to 26; 0 stands for what is before and after the word
 
 
 class LetterBaseline:
-    """Every letter is said always alike: by the one phoneme that it says most often. No letter is silent."""
+    """Every letter is said always alike, whatever stands beside it: as it is said most often. 'e' comes out silent."""
 
     def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
         counts: dict[str, Counter] = defaultdict(Counter)
         for word, pieces in alignments.items():
             for letter, piece in zip(word, pieces, strict=True):
-                if len(piece) == 1:
-                    counts[letter][piece] += 1
+                counts[letter][piece] += 1
         # Of equally common pieces the first by alphabet, so that the order of the words cannot matter.
         self.piece = {letter: min(c, key=lambda piece: (-c[piece], piece)) for letter, c in counts.items()}
 
     def __call__(self, word: str) -> tuple[str, ...]:
         """The word's phonemes."""
-        return sum((self.piece[letter] for letter in word), ())
+        return sum((self.piece.get(letter, ()) for letter in word), ())
 
 
 class WindowBaseline:

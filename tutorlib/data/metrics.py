@@ -27,4 +27,4 @@ def word_error_rate(predicted: Sequence[Sequence], expected: Sequence[Sequence])
 
 def _same_length(predicted: Sequence, expected: Sequence) -> None:
     if len(predicted) != len(expected) or not expected:
-        raise ValueError(f"predicted: {len(predicted)} words for {len(expected)} expected; the same number, at least 1, is needed")
+        raise ValueError(f"predicted: {len(predicted)} words for {len(expected)} expected; expected as many, and at least 1")

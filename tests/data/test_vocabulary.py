@@ -1,0 +1,36 @@
+"""Symbols to ids and back."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutorlib.data.vocabulary import Vocabulary, pad_right
+
+LETTERS = Vocabulary("abc")
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_decode_undoes_encode_with_marks_and_padding_around(symbols):
+    ids = [LETTERS.begin, *LETTERS.encode(symbols), LETTERS.end, LETTERS.encode("a")[0], LETTERS.pad]
+    assert LETTERS.decode(ids) == tuple(symbols)  # what follows the end mark does not count
+    assert LETTERS.decode(torch.tensor(ids)) == tuple(symbols)
+
+
+def test_ids_are_fixed():
+    assert LETTERS.encode("abc") == [3, 4, 5] and len(LETTERS) == 6
+    assert (LETTERS.pad, LETTERS.begin, LETTERS.end) == (0, 1, 2)
+
+
+def test_padding_is_at_the_right():
+    assert pad_right([[5], [3, 4]]).tolist() == [[5, 0], [3, 4]]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="unknown symbol 'd'"):
+        LETTERS.encode("ad")
+    for number in (-1, 6):
+        with pytest.raises(ValueError, match=f"ids: {number} is out of range; expected 0 to 5"):
+            LETTERS.decode([number])
+    with pytest.raises(ValueError, match="a symbol occurs twice"):
+        Vocabulary("aba")
