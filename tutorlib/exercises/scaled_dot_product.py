@@ -1,0 +1,223 @@
+"""Exercises of the chapter on scaled dot-product attention."""
+import math
+
+import torch
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# -- 1. By hand --------------------------------------------------------------------------------------------------------
+
+@check.exercise(1, "By hand", reference=(0.31, 2.17), tolerance=0.006, mistakes=[
+    ((0.26, 2.37), "These are the numbers without the scale: divide the scores by the root of 2 before the exponential."),
+    ((0.33, 1.97), "You divided the scores by 2. The width is 2, the divisor is its root."),
+    ((0.40, 2.20), "You divided the scores by their sum. The weights are proportional to their exponentials."),
+])
+def check_by_hand(answer):
+    return answer
+
+
+# -- 2. A softmax that survives large scores ---------------------------------------------------------------------------
+
+def stable_softmax(scores):
+    exponentials = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+
+def naive_softmax(scores):
+    return scores.exp() / scores.exp().sum(dim=-1, keepdim=True)
+
+
+def softmax_with_one_maximum(scores):
+    exponentials = (scores - scores.max()).exp()
+    return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+
+def softmax_over_queries(scores):
+    return scores.softmax(dim=-2)
+
+
+def softmax_over_everything(scores):
+    exponentials = (scores - scores.max()).exp()
+    return exponentials / exponentials.sum()
+
+
+@check.exercise(2, "A softmax that survives large scores", reference=stable_softmax, mistakes=[
+    (naive_softmax, "Large scores overflow and give NaN. What may you subtract from a row without changing the result?"),
+    (softmax_with_one_maximum, "One row lies 2000 below the other. Each row needs a maximum of its own."),
+    (softmax_over_queries, "Each row must sum to one: normalize over the last dimension, the keys."),
+    (softmax_over_everything, "One row lies 2000 below the other. Each row needs a maximum and a sum of its own."),
+])
+def check_softmax(answer):
+    scores = torch.tensor([[1000.0, 1001.0, 999.0], [-1000.0, -1000.5, -1003.0]])  # (T, S)
+    return answer(scores)
+
+
+# -- 3. Attention in a batch -------------------------------------------------------------------------------------------
+
+def attention(query, key, value):
+    return stable_softmax(query @ key.mT / math.sqrt(query.size(-1))) @ value
+
+
+def without_scale(query, key, value):
+    return stable_softmax(query @ key.mT) @ value
+
+
+def scale_by_width(query, key, value):
+    return stable_softmax(query @ key.mT / query.size(-1)) @ value
+
+
+def scale_by_value_width(query, key, value):
+    return stable_softmax(query @ key.mT / math.sqrt(value.size(-1))) @ value
+
+
+def scale_by_number_of_keys(query, key, value):
+    return stable_softmax(query @ key.mT / math.sqrt(key.size(-2))) @ value
+
+
+def over_queries(query, key, value):
+    return (query @ key.mT / math.sqrt(query.size(-1))).softmax(dim=-2) @ value
+
+
+def without_softmax(query, key, value):
+    return query @ key.mT / math.sqrt(query.size(-1)) @ value
+
+
+@check.exercise(3, "Attention in a batch", reference=attention, mistakes=[
+    (without_scale, "The scores are not scaled by the root of the width of a key."),
+    (scale_by_width, "You divided by the width. The standard deviation of a score is the root of the width."),
+    (scale_by_value_width, "The scale belongs to the products of queries and keys; the width of the values is another number."),
+    (scale_by_number_of_keys, "The scale is the root of the width of a key, not of the number of keys."),
+    (over_queries, "The softmax runs over the wrong dimension: for every query, the weights of the keys must sum to one."),
+    (without_softmax, "These are sums weighted by raw scores. The weights of a query must be positive and sum to one."),
+])
+def check_attention(answer):
+    query, key, value = torch.randn(2, 3, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 4)
+    return answer(query, key, value)  # (B, T, V) = (2, 3, 4)
+
+
+# -- 4. Repair a mask --------------------------------------------------------------------------------------------------
+
+def repaired_mask(scores, mask):
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+
+
+def mask_after_softmax(scores, mask):
+    return scores.softmax(dim=-1) * mask
+
+
+def zeros_as_scores(scores, mask):
+    return (scores * mask).softmax(dim=-1)
+
+
+def inverted_mask(scores, mask):
+    return scores.masked_fill(mask, -math.inf).softmax(dim=-1)
+
+
+@check.exercise(4, "Repair a mask", reference=repaired_mask, mistakes=[
+    (mask_after_softmax, "sum to less than one"),
+    (zeros_as_scores, "A hidden key still gets a weight"),
+    (inverted_mask, "A hidden key still gets a weight"),
+])
+def check_mask(answer):
+    scores, mask = torch.randn(3, 4), torch.tensor([[True, True, False, True], [True] * 4, [False, True, False, False]])
+    weights = answer(scores, mask)  # (T, S)
+    if weights.shape == scores.shape and (weights[~mask] > 0).any():
+        raise Wrong("A hidden key still gets a weight. A score of 0 is a score like another: exp(0) = 1.")
+    if weights.shape == scores.shape and (weights.sum(dim=-1) < 0.999).any():
+        raise Wrong("The weights of a row sum to less than one: hidden keys took their share before they were removed.")
+    return weights
+
+
+# -- 5. Another variance -----------------------------------------------------------------------------------------------
+
+@check.exercise(5, "Another variance", reference=1 / 32, mistakes=[
+    (1 / 8, "This is right for coordinates of variance 1. Here every product of coordinates has variance 4 times 4."),
+    (1 / 16, "Variances of factors multiply: a product of two coordinates has the variance 16, not 4."),
+    (1 / 1024, "This would divide by the variance of a score. A factor of c multiplies the variance by its square."),
+    (1 / 128, "Scaling by c multiplies a variance by the square of c: take the root of the whole variance."),
+    (32.0, "This is the standard deviation of a score. By which factor is it to be multiplied?"),
+])
+def check_variance(answer):
+    return answer
+
+
+# -- 6. Backward through softmax ---------------------------------------------------------------------------------------
+
+def softmax_backward(weights, gradient):
+    return weights * (gradient - (weights * gradient).sum(dim=-1, keepdim=True))
+
+
+def diagonal_only(weights, gradient):
+    return weights * gradient
+
+
+def elementwise_derivative(weights, gradient):
+    return weights * (1 - weights) * gradient
+
+
+def unweighted_mean_removed(weights, gradient):
+    return weights * (gradient - gradient.mean(dim=-1, keepdim=True))
+
+
+def sum_removed(weights, gradient):
+    return weights * (gradient - gradient.sum(dim=-1, keepdim=True))
+
+
+@check.exercise(6, "Backward through softmax", reference=softmax_backward, mistakes=[
+    (diagonal_only, "This is the part diag(p). A score also lowers the weights of all the other keys."),
+    (elementwise_derivative, "This is the derivative of a function that works on every element alone, such as the sigmoid."),
+    (unweighted_mean_removed, "The mean that is removed from the gradient must itself be weighted by p."),
+    (sum_removed, "The sum that is removed from the gradient must itself be weighted by p."),
+])
+def check_backward(answer):
+    weights, gradient = torch.randn(2, 3, 5).softmax(dim=-1), torch.randn(2, 3, 5)
+    return answer(weights, gradient)
+
+
+# -- 7. Scale without a scale ------------------------------------------------------------------------------------------
+
+def equivalent_setting(learning_rate, d_k):
+    return d_k ** -0.25, learning_rate * d_k ** -0.5
+
+
+def rate_left_alone(learning_rate, d_k):
+    return d_k ** -0.25, learning_rate
+
+
+def rate_of_adam(learning_rate, d_k):
+    return d_k ** -0.25, learning_rate * d_k ** -0.25
+
+
+def whole_root_twice(learning_rate, d_k):
+    return d_k ** -0.5, learning_rate / d_k
+
+
+def rate_raised(learning_rate, d_k):
+    return d_k ** -0.25, learning_rate * d_k ** 0.5
+
+
+def trained_projections(scale, shrink, learning_rate, d_k, steps=4):
+    """Projections after some steps of gradient descent on a small lookup, divided by what they were shrunk with."""
+    draw = torch.Generator().manual_seed(3)
+    inputs, values = torch.randn(6, 5, generator=draw).double(), torch.randn(6, 2, generator=draw).double()
+    projections = [(shrink * torch.randn(5, d_k, generator=draw).double()).requires_grad_() for _ in range(2)]
+    for _ in range(steps):
+        to_query, to_key = projections
+        weights = (scale * (inputs @ to_query) @ (inputs @ to_key).mT).softmax(dim=-1)  # (T, S)
+        gradients = torch.autograd.grad((weights @ values - values).square().sum(), projections)
+        projections = [(p - learning_rate * g).detach().requires_grad_() for p, g in zip(projections, gradients)]
+    return torch.stack([(inputs @ p / shrink).detach() for p in projections])  # (2, T, K)
+
+
+@check.exercise(7, "The scale without the scale", reference=equivalent_setting, mistakes=[
+    (rate_left_alone, "The first step agrees and the later ones do not: what does the smaller weight do to its gradient?"),
+    (rate_of_adam, "This is the rate for Adam, whose steps do not depend on the size of the gradient."),
+    (whole_root_twice, "The score is a product of two projections. If both shrink by c, it shrinks by the square of c."),
+    (rate_raised, "The weights have become smaller, and so must the steps."),
+])
+def check_equivalence(answer):
+    shrink, learning_rate = answer(0.05, 16)
+    return trained_projections(1.0, shrink, learning_rate, 16)
