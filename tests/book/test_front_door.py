@@ -1,0 +1,46 @@
+"""What a newcomer meets first is true: the links, the table of chapters, and the examples of README and CONTRIBUTING."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tools.build_book import toc_pages
+from tools.notebook import findings, main
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_local_links_lead_somewhere(page):
+    text = re.sub(r"(?s)(`{3,}).*?\1", "", (ROOT / page).read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#\s]+)", text)
+    missing = [link for link in links if not re.match(r"[a-z]+:", link) and not (ROOT / link).exists()]
+    assert missing == []
+
+
+def test_the_table_of_chapters_is_the_table_of_contents():
+    listed = re.findall(r"^\| \[[^\]]+\]\((chapters/[^)]+)\.ipynb\) \|", README, flags=re.M)
+    assert listed == [page for page in toc_pages() if page.startswith("chapters/")]
+
+
+def test_the_readme_example_runs():
+    torch.manual_seed(0)
+    example = re.search(r"```python\n(.*?)```", README, flags=re.S)
+    exec(compile(example[1], "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_chapter_in_contributing_can_be_made_as_described(tmp_path):
+    text = tmp_path / "text" / "attention" / "softmax.md"
+    text.parent.mkdir(parents=True)
+    text.write_text(re.search(r"(?s)````markdown\n(.*?)````", CONTRIBUTING)[1], encoding="utf-8")
+    notebook = tmp_path / "chapters" / "attention" / "softmax.ipynb"
+    assert main(["from-md", str(text)]) == 0
+    assert findings(notebook) == []
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert any("image/svg+xml" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
