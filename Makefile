@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help environment book test notebooks check bench serve lab lock clean
+.PHONY: help environment book test notebooks portable check bench serve lab lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -45,6 +45,10 @@ test: check book  ## everything: check, book, unit tests, every chapter re-execu
 
 notebooks: $(READY)  ## execute every chapter again and write its outputs
 	$(BIN)/python tools/notebook.py run
+
+portable: $(READY)  ## compare the chapters as a processor without wide vectors computes them: finds fragile digits
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
+	  $(BIN)/python -m pytest -n 2 --dist loadscope chapters
 
 bench: $(READY)  ## measure tutorlib beside its peers and write book/benchmarks.md
 	$(BIN)/python -m benchmarks
