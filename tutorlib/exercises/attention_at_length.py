@@ -1,0 +1,380 @@
+"""Exercises of the chapter on attention at length."""
+
+import math
+
+import torch
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.layers import causal_mask, scaled_dot_product_attention
+from tutorlib.models import Transformer, TransformerConfig
+
+check = ExerciseSheet()
+
+# Exercise 1: 32 layers, 32 heads of width 128 in 8 key-value groups, 4096 tokens, 2 bytes a number
+
+
+@check.exercise(1, "Bytes of a cache", reference=2 * 32 * 4096 * 8 * 128 * 2, mistakes=[
+    (32 * 4096 * 8 * 128 * 2, "Half of it: a position leaves a key and a value, and each of their numbers has two bytes."),
+    (2 * 32 * 4096 * 32 * 128 * 2, "The cache holds the heads of keys and values, of which there are 8."),
+    (2 * 32 * 4096 * 8 * 128 * 4, "Four bytes a number is float32; this cache is bfloat16."),
+    (2 * 4096 * 8 * 128 * 2, "That is the cache of one layer."),
+    (2 * 32 * 8 * 128 * 2, "That is what one token adds."),
+])
+def check_bytes(answer):
+    return answer
+
+
+# Exercise 2: one block of scores enters the running state
+
+
+def absorb_block(state, scores, values):
+    largest, total, output = state
+    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
+    rescale, weights = (largest - new_largest).exp(), (scores - new_largest).exp()
+    return new_largest, rescale * total + weights.sum(-1, keepdim=True), rescale * output + weights @ values
+
+
+def never_rescaled(state, scores, values):
+    largest, total, output = state
+    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
+    weights = (scores - new_largest).exp()
+    return new_largest, total + weights.sum(-1, keepdim=True), output + weights @ values
+
+
+def only_the_sum_rescaled(state, scores, values):
+    largest, total, output = state
+    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
+    rescale, weights = (largest - new_largest).exp(), (scores - new_largest).exp()
+    return new_largest, rescale * total + weights.sum(-1, keepdim=True), output + weights @ values
+
+
+def rescaled_upside_down(state, scores, values):
+    largest, total, output = state
+    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
+    rescale, weights = (new_largest - largest).exp(), (scores - new_largest).exp()
+    return new_largest, rescale * total + weights.sum(-1, keepdim=True), rescale * output + weights @ values
+
+
+def largest_of_the_block_alone(state, scores, values):
+    largest, total, output = state
+    new_largest = scores.amax(-1, keepdim=True)
+    rescale, weights = (largest - new_largest).exp(), (scores - new_largest).exp()
+    return new_largest, rescale * total + weights.sum(-1, keepdim=True), rescale * output + weights @ values
+
+
+def without_a_maximum(state, scores, values):
+    largest, total, output = state
+    weights = scores.exp()
+    return largest, total + weights.sum(-1, keepdim=True), output + weights @ values
+
+
+@check.exercise(2, "A step of the online softmax", reference=absorb_block, mistakes=[
+    (never_rescaled, "When the maximum rises, the sum and the output are still relative to the old one. Bring both along."),
+    (only_the_sum_rescaled, "The sum is right and the output is not: it, too, is relative to the old maximum."),
+    (rescaled_upside_down, "A sum relative to a small maximum is too large for a larger one: which way does the factor point?"),
+    (largest_of_the_block_alone, "The new maximum is over all keys seen, not over the last block."),
+    (without_a_maximum, "Without a maximum to subtract, scores of a few hundred overflow."),
+])
+def check_step(answer):
+    def after_three_blocks(scores, values):
+        state = torch.full((2, 1), -1e30), torch.zeros(2, 1), torch.zeros(2, 3)  # no key has been seen
+        for block in (slice(0, 2), slice(2, 4), slice(4, 6)):
+            state = answer(state, scores[:, block], values[block])
+        return state
+
+    scores = torch.tensor([[1.0, 2.0, 4.0, 3.0, 3.0, 3.5], [5.0, 1.0, 2.0, 4.9, 4.0, 0.0]])  # (T, S)
+    values = torch.randn(6, 3)  # (S, K)
+    _, total, output = after_three_blocks(100 * scores, values)
+    return [*after_three_blocks(scores, values), output / total]
+
+
+# Exercise 3: merge the attention over two sets of keys
+
+
+def merge(first, first_log, second, second_log):
+    log = torch.logaddexp(first_log, second_log)
+    return (first_log - log).exp() * first + (second_log - log).exp() * second, log
+
+
+def plain_average(first, first_log, second, second_log):
+    return (first + second) / 2, torch.logaddexp(first_log, second_log)
+
+
+def plain_sum(first, first_log, second, second_log):
+    return first + second, torch.logaddexp(first_log, second_log)
+
+
+def weighted_by_logarithms(first, first_log, second, second_log):
+    log = torch.logaddexp(first_log, second_log)
+    return (first_log * first + second_log * second) / (first_log + second_log), log
+
+
+def logarithms_added(first, first_log, second, second_log):
+    log = first_log + second_log
+    return (first_log - log).exp() * first + (second_log - log).exp() * second, log
+
+
+def without_care(first, first_log, second, second_log):
+    a, b = first_log.exp(), second_log.exp()
+    return (a * first + b * second) / (a + b), (a + b).log()
+
+
+@check.exercise(3, "Merge two partial attentions", reference=merge, mistakes=[
+    (plain_average, "An average gives both sets of keys the same weight."),
+    (plain_sum, "Each part is normalized already; their sum is not."),
+    (weighted_by_logarithms, "The parts' shares are in proportion to their sums of exponentials, not to the logarithms."),
+    (logarithms_added, "Adding logarithms multiplies the sums."),
+    (without_care, "overflow"),
+])
+def check_merge(answer):
+    def part(query, key, value):
+        scores = query @ key.mT  # (T, S)
+        return scores.softmax(-1) @ value, scores.logsumexp(-1, keepdim=True)
+
+    def merged(size):
+        query, key, value = size * torch.randn(3, 4), torch.randn(7, 4), torch.randn(7, 2)
+        out, log = answer(*part(query, key[:3], value[:3]), *part(query, key[3:], value[3:]))
+        return out, log
+
+    small, large = merged(1.0), merged(300.0)
+    if not all(x.isfinite().all() for x in large) and all(x.isfinite().all() for x in small):
+        raise Wrong("Scores of a few hundred make the exponentials overflow. Subtract before you exponentiate.")
+    return [*small, *large]
+
+
+# Exercise 4: the length at which attention's square equals a layer's matrices
+
+
+def crossover(width, hidden, num_heads, num_key_value_heads):
+    projections = 2 * width**2 + 2 * width**2 * num_key_value_heads // num_heads
+    return (projections + 2 * width * hidden) / (2 * width)
+
+
+def ungrouped_crossover(width, hidden, num_heads, num_key_value_heads):
+    return (4 * width**2 + 2 * width * hidden) / (2 * width)
+
+
+def scores_alone(width, hidden, num_heads, num_key_value_heads):
+    return 2 * crossover(width, hidden, num_heads, num_key_value_heads)
+
+
+def no_output_projection(width, hidden, num_heads, num_key_value_heads):
+    return crossover(width, hidden, num_heads, num_key_value_heads) - width / 2
+
+
+def no_feed_forward(width, hidden, num_heads, num_key_value_heads):
+    return crossover(width, 0, num_heads, num_key_value_heads)
+
+
+def square_by_head(width, hidden, num_heads, num_key_value_heads):
+    return crossover(width, hidden, num_heads, num_key_value_heads) / num_heads
+
+
+def six_widths(width, hidden, num_heads, num_key_value_heads):
+    return 6.0 * width
+
+
+@check.exercise(4, "Where the square takes over", reference=crossover, mistakes=[
+    (ungrouped_crossover, "Grouped queries shrink two of the four projections."),
+    (scores_alone, "Each pair costs K multiply-adds in the scores and K more in the average of the values."),
+    (no_output_projection, "There is a projection behind the heads as well."),
+    (no_feed_forward, "The feed-forward network belongs to the layer: two matrices of D times F."),
+    (square_by_head, "H heads of width K = D / H do H times the work of one: the product is D again."),
+    (six_widths, "6 D holds for F = 4 D and as many key-value heads as heads."),
+])
+def check_crossover(answer):
+    return [float(answer(768, 3072, 12, 12)), float(answer(512, 1536, 8, 2)), float(answer(96, 1000, 6, 3))]
+
+
+# Exercise 5: blocks that a causal kernel has to compute
+
+
+def num_blocks(n, query_block, key_block):
+    return sum(math.ceil(min(start + query_block, n) / key_block) for start in range(0, n, query_block))
+
+
+def every_block(n, query_block, key_block):
+    return math.ceil(n / query_block) * math.ceil(n / key_block)
+
+
+def without_the_diagonal(n, query_block, key_block):
+    return sum(start // key_block for start in range(0, n, query_block))
+
+
+def by_the_first_query(n, query_block, key_block):
+    return sum(start // key_block + 1 for start in range(0, n, query_block))
+
+
+def beyond_the_end(n, query_block, key_block):
+    return sum(math.ceil((start + query_block) / key_block) for start in range(0, n, query_block))
+
+
+def half_of_them(n, query_block, key_block):
+    return every_block(n, query_block, key_block) // 2
+
+
+@check.exercise(5, "Count the causal blocks", reference=num_blocks, mistakes=[
+    (every_block, "Those are all blocks, the forbidden ones too."),
+    (without_the_diagonal, "A block on the diagonal is needed: half of its pairs are allowed."),
+    (by_the_first_query, "The last query of a block sees furthest: it decides how many blocks of keys are needed."),
+    (beyond_the_end, "The last block of queries may be short: no query lies beyond n - 1."),
+    (half_of_them, "Half of the pairs, but more than half of the blocks: those on the diagonal count whole."),
+])
+def check_blocks(answer):
+    return [answer(*sizes) for sizes in ((8, 2, 2), (8, 4, 2), (9, 4, 3), (1000, 64, 48), (10, 8, 3))]
+
+
+# Exercise 6: greedy decoding with a cache
+
+
+def decode(model, prompt, count):
+    cache, tokens, unseen = model.new_cache(prompt.size(1) + count), prompt, prompt
+    for _ in range(count):
+        unseen = model(unseen, cache=cache)[:, -1:].argmax(-1)
+        tokens = torch.cat([tokens, unseen], dim=1)
+    return tokens
+
+
+def everything_every_time(model, prompt, count):
+    cache, tokens = model.new_cache(1000), prompt
+    for _ in range(count):
+        tokens = torch.cat([tokens, model(tokens, cache=cache)[:, -1:].argmax(-1)], dim=1)
+    return tokens
+
+
+def forgotten_prompt(model, prompt, count):
+    cache, tokens = model.new_cache(prompt.size(1) + count), prompt
+    for _ in range(count):
+        tokens = torch.cat([tokens, model(tokens[:, -1:], cache=cache)[:, -1:].argmax(-1)], dim=1)
+    return tokens
+
+
+def new_cache_every_time(model, prompt, count):
+    tokens, unseen = prompt, prompt
+    for _ in range(count):
+        unseen = model(unseen, cache=model.new_cache(1000))[:, -1:].argmax(-1)
+        tokens = torch.cat([tokens, unseen], dim=1)
+    return tokens
+
+
+def no_cache(model, prompt, count):
+    tokens = prompt
+    for _ in range(count):
+        tokens = torch.cat([tokens, model(tokens)[:, -1:].argmax(-1)], dim=1)
+    return tokens
+
+
+def only_the_new(model, prompt, count):
+    return decode(model, prompt, count)[:, prompt.size(1):]
+
+
+class _CountingModel:
+    """A small model for the check: counts the positions that it is given."""
+
+    def __init__(self):
+        config = TransformerConfig(11, 11, width=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=2, hidden=32,
+                                   dropout=0.0, norm_first=True, max_length=2000, tie_output=False)
+        model = Transformer(config).double().eval()
+        self.conditioned, self.positions = model.condition(torch.randint(11, (2, 4))), 0
+        self.new_cache, self.max_length = self.conditioned.new_cache, 2000
+
+    @torch.no_grad()
+    def __call__(self, tokens, cache=None):
+        self.positions += tokens.size(1)
+        return self.conditioned(tokens, cache=cache)
+
+
+@check.exercise(6, "Decode with a cache", reference=decode, mistakes=[
+    (everything_every_time, "Tokens that the cache has seen must not enter it again: give the model the new ones only."),
+    (forgotten_prompt, "The cache starts empty: the whole prompt has to pass through the model once."),
+    (new_cache_every_time, "A new cache at every step forgets all steps before."),
+    (no_cache, "The tokens are right, but positions were computed again. Give the model its cache."),
+    (only_the_new, "Return the prompt, too"),
+])
+def check_decode(answer):
+    model, prompt = _CountingModel(), torch.randint(11, (2, 5))
+    tokens = answer(model, prompt, 12)
+    expected = no_cache(_same_weights(model), prompt, 12)
+    if tokens.shape == (2, 12):
+        raise Wrong("Return the prompt, too: (B, T + count) tokens.")
+    if tokens.shape == expected.shape and torch.equal(tokens, expected) and model.positions > 16:
+        raise Wrong("The tokens are right, but positions were computed again. Give the model its cache.")
+    return tokens
+
+
+def _same_weights(model):
+    return lambda tokens: model.conditioned(tokens)
+
+
+# Exercise 7: layers that a window needs to connect the ends
+
+
+def layers_needed(n, window):
+    return math.ceil((n - 1) / (window - 1))
+
+
+def whole_windows(n, window):
+    return math.ceil(n / window)
+
+
+def rounded_down(n, window):
+    return (n - 1) // (window - 1)
+
+
+def doubling(n, window):
+    return math.ceil(math.log(n, window))
+
+
+def window_without_itself(n, window):
+    return math.ceil((n - 1) / window)
+
+
+@check.exercise(7, "Layers for a window", reference=layers_needed, mistakes=[
+    (whole_windows, "A window of w positions holds the query itself: it looks w - 1 back."),
+    (window_without_itself, "A window of w positions holds the query itself: it looks w - 1 back."),
+    (rounded_down, "A layer too few: the last stretch needs one as well."),
+    (doubling, "The reach grows by the same number of positions with every layer; it does not multiply."),
+])
+def check_layers(answer):
+    return [answer(*sizes) for sizes in ((16, 4), (17, 4), (32768, 4096), (10, 10), (100, 2), (1000, 10))]
+
+
+# Exercise 8: the gradient of the scores
+
+
+def score_gradient(weights, output, value, grad_output):
+    return weights * (grad_output @ value.mT - (grad_output * output).sum(-1, keepdim=True))
+
+
+def like_a_sigmoid(weights, output, value, grad_output):
+    return weights * (grad_output @ value.mT)
+
+
+def elementwise_derivative(weights, output, value, grad_output):
+    return weights * (1 - weights) * (grad_output @ value.mT)
+
+
+def summed_over_queries(weights, output, value, grad_output):
+    return weights * (grad_output @ value.mT - (grad_output * output).sum(-2, keepdim=True).mean(-1, keepdim=True))
+
+
+def of_the_weights(weights, output, value, grad_output):
+    return grad_output @ value.mT
+
+
+def plus(weights, output, value, grad_output):
+    return weights * (grad_output @ value.mT + (grad_output * output).sum(-1, keepdim=True))
+
+
+@check.exercise(8, "The gradient of the scores", reference=score_gradient, mistakes=[
+    (like_a_sigmoid, "A score that rises takes weight from all others: the row's mean must be subtracted."),
+    (elementwise_derivative, "That is the diagonal of the softmax's derivative; the other entries matter as well."),
+    (summed_over_queries, "The number that is subtracted belongs to a query: sum over the features of its row."),
+    (of_the_weights, "That is the gradient of the weights; it still has to pass the softmax."),
+    (plus, "The sign: each row of the scores' gradient must sum to zero."),
+])
+def check_score_gradient(answer):
+    query, key, value, upstream = torch.randn(5, 4), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
+    allowed = causal_mask(5, 7)  # the formula holds with a mask: a weight of zero has no gradient
+    output, weights = scaled_dot_product_attention(query, key, value, allowed, return_weights=True)
+    return answer(weights, output, value, upstream)
