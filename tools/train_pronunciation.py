@@ -1,6 +1,6 @@
 """Train the speller of the chapter "The Transformer" for longer, with several seeds, and compare it with the baselines.
 
-    python tools/train_pronunciation.py results.json --seeds 0 1 2 --steps 4800
+    python tools/train_pronunciation.py results.json --seeds 0 1 2 --steps 10000 --beams 3
 
 writes phoneme and word error on the test words, and CPU seconds, for every seed and for both baselines. With
 --checkpoint-folder an interrupted run goes on where it stopped; give the same arguments again.
@@ -55,10 +55,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="JSON file to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run a seed (default: 0)")
-    parser.add_argument("--steps", type=int, default=4800, help="steps of training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2800, help="steps of training (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=200, help="steps of warm-up (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="words in a batch (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="words in a batch (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate (default: %(default)s)")
     parser.add_argument("--smoothing", type=float, default=0.0, help="label smoothing (default: %(default)s)")
     parser.add_argument("--width", type=int, default=96, help="model width (default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=192, help="feed-forward width (default: %(default)s)")
