@@ -21,26 +21,7 @@ def check_row(answer):
     return answer
 
 
-# -- 2: the triangle of a decoder that goes on ------------------------------------------------------------------------
-
-def continued_mask(num_new: int, num_all: int) -> Tensor:
-    new = torch.arange(num_all - num_new, num_all)  # (T,): the places of the queries
-    return torch.arange(num_all) <= new[:, None]  # (T, S)
-
-
-@check.exercise(2, "The triangle of a decoder that goes on", reference=continued_mask, mistakes=[
-    (lambda T, S: torch.ones(T, S, dtype=torch.bool).tril(),
-     "The first new token stands at place S - T, not at place 0: it may see all that came before it."),
-    (lambda T, S: torch.ones(T, S, dtype=torch.bool).tril(S - T - 1), "A token may attend to itself."),
-    (lambda T, S: torch.ones(T, S, dtype=torch.bool).triu(S - T),
-     "That is the other triangle: True means may attend, so the future must be False."),
-    (lambda T, S: torch.ones(T, S, dtype=torch.bool).tril(S - T + 1), "Off by one: each token sees its next one."),
-])
-def check_continued(answer):
-    return answer(3, 7), answer(4, 4), answer(1, 5)
-
-
-# -- 3: causal and padding --------------------------------------------------------------------------------------------
+# -- 2: causal and padding --------------------------------------------------------------------------------------------
 
 def real_and_past(lengths: Tensor, length: int) -> Tensor:
     real = torch.arange(length) < lengths[:, None]  # (B, T)
@@ -59,7 +40,7 @@ def padding_inverted(lengths, length):
     return causal_mask(length, length) & (torch.arange(length) >= lengths[:, None])[:, None, :]
 
 
-@check.exercise(3, "Causal and padded", reference=real_and_past, mistakes=[
+@check.exercise(2, "Causal and padded", reference=real_and_past, mistakes=[
     (real_or_past, "A pair must be allowed by both masks; `or` lets each of them undo the other."),
     (padding_of_queries, "You masked the queries that are padding. Nobody may look at padding: mask the keys."),
     (padding_inverted, "Your padding mask is True at the padding; here True means may attend."),
@@ -68,7 +49,7 @@ def check_real_and_past(answer):
     return answer(torch.tensor([2, 5, 3]), 5)
 
 
-# -- 4: mask, then softmax --------------------------------------------------------------------------------------------
+# -- 3: mask, then softmax --------------------------------------------------------------------------------------------
 
 def mask_then_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
     return masked_softmax(scores, allowed)
@@ -95,7 +76,7 @@ def masked_where_allowed(scores, allowed):
     return mask_then_softmax(scores, ~allowed)
 
 
-@check.exercise(4, "Repair a mask that comes too late", reference=mask_then_softmax, mistakes=[
+@check.exercise(3, "Repair a mask that comes too late", reference=mask_then_softmax, mistakes=[
     (softmax_then_mask, "Your rows no longer sum to one: what softmax gave to forbidden keys is lost."),
     (renormalized_afterwards, "Dividing again is not enough: where a forbidden score is far above the others, softmax has "
                               "rounded the allowed weights to zero before you divide. Mask the scores."),
@@ -109,13 +90,13 @@ def check_mask_then_softmax(answer):
     return answer(scores, allowed)
 
 
-# -- 5: two conventions -----------------------------------------------------------------------------------------------
+# -- 4: two conventions -----------------------------------------------------------------------------------------------
 
 def masks_for_torch(attention_mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
     return attention_mask == 0, ~causal_mask(length, length)
 
 
-@check.exercise(5, "From one convention to another", reference=masks_for_torch, mistakes=[
+@check.exercise(4, "From one convention to another", reference=masks_for_torch, mistakes=[
     (lambda mask, T: (mask == 1, ~causal_mask(T, T)),
      "key_padding_mask is True at the keys to ignore: yours ignores the real tokens."),
     (lambda mask, T: (mask == 0, causal_mask(T, T)),
@@ -130,13 +111,13 @@ def check_masks_for_torch(answer):
     return output[attention_mask == 1]
 
 
-# -- 6: a prefix that is read both ways -------------------------------------------------------------------------------
+# -- 5: a prefix that is read both ways -------------------------------------------------------------------------------
 
 def prefix_mask(length: int, prefix: int) -> Tensor:
     return causal_mask(length, length) | (torch.arange(length) < prefix)  # (T, T): every query sees the prefix
 
 
-@check.exercise(6, "A prefix that is read both ways", reference=prefix_mask, mistakes=[
+@check.exercise(5, "A prefix that is read both ways", reference=prefix_mask, mistakes=[
     (lambda T, P: causal_mask(T, T), "Within the prefix, a token should see the later tokens of the prefix, too."),
     (lambda T, P: causal_mask(T, T) | (torch.arange(T) < P)[:, None],
      "The prefix now sees the continuation that is to be predicted: you extended its rows, not its columns."),
@@ -148,32 +129,7 @@ def check_prefix(answer):
     return answer(7, 3), answer(4, 0)
 
 
-# -- 7: the shift -----------------------------------------------------------------------------------------------------
-
-def shifted(tokens: Tensor, begin: int) -> tuple[Tensor, Tensor]:
-    mark = torch.full_like(tokens[:, :1], begin)  # (B, 1)
-    return torch.cat([mark, tokens[:, :-1]], dim=1), tokens  # (B, T) each
-
-
-def shifted_back(tokens, begin):
-    inputs, labels = shifted(tokens, begin)
-    return labels, inputs
-
-
-def rolled(tokens, begin):
-    return tokens, tokens.roll(-1, dims=1)
-
-
-@check.exercise(7, "The shift", reference=shifted, mistakes=[
-    (lambda tokens, begin: (tokens, tokens), "Each token is asked to predict itself. Its loss falls to zero and means nothing."),
-    (shifted_back, "Your labels are one step behind the inputs: the model is asked to repeat the past."),
-    (rolled, "`roll` wraps around: the last position is asked for the first token, and the first token is never predicted."),
-])
-def check_shift(answer):
-    return answer(torch.tensor([[7, 5, 6, 2], [4, 9, 2, 0]]), 1)
-
-
-# -- 8: a leak detector -----------------------------------------------------------------------------------------------
+# -- 6: a leak detector -----------------------------------------------------------------------------------------------
 
 def finds_future(layer: nn.Module, states: Tensor) -> bool:
     before = layer(states)  # (1, T, D)
@@ -224,7 +180,7 @@ class Masked(nn.Module):
         return self.layer(states, self.mask)
 
 
-@check.exercise(8, "A leak detector", reference=finds_future, mistakes=[
+@check.exercise(6, "A leak detector", reference=finds_future, mistakes=[
     (edits_last_reads_first, "It misses a mask that is off by one: the last token then reaches its neighbor, not the first."),
     (edits_last_only, "It misses a leak in the middle. Edit every place in turn, not the last one only."),
     (reads_edited_place, "It cries wolf: the output at the edited place itself, and behind it, is allowed to change."),
