@@ -1,0 +1,220 @@
+"""Exercises of the chapter on position: tables, shifts, rotary codes and distance biases."""
+
+import math
+
+import torch
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# -- 1: the table -----------------------------------------------------------------------------------------------------
+
+
+def table(length, width):
+    angle = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)  # (length, D/2)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (length, D)
+
+
+def cosine_first(length, width):
+    return table(length, width).unflatten(1, (-1, 2)).flip(-1).flatten(1)
+
+
+def in_halves(length, width):
+    return torch.cat([table(length, width)[:, 0::2], table(length, width)[:, 1::2]], dim=1)
+
+
+def without_the_index(length, width):
+    angle = torch.arange(length)[:, None] / 10000 ** torch.full((width // 2,), 2 / width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def base_squared(length, width):
+    angle = torch.arange(length)[:, None] / 10000**2 ** (torch.arange(0, width, 2) / width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def half_the_exponent(length, width):
+    angle = torch.arange(length)[:, None] / 10000 ** (torch.arange(width // 2) / width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+def multiplied(length, width):
+    angle = torch.arange(length)[:, None] * 10000 ** (torch.arange(0, width, 2) / width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+@check.exercise(1, "The table from its formula", reference=table, mistakes=[
+    (cosine_first, "Even dimensions hold the sine, odd ones the cosine. At position 0 the row begins 0, 1."),
+    (in_halves, "The two halves are right, but each sine stands beside its cosine: 2i and 2i + 1 are neighbors."),
+    (without_the_index, "Every pair turns at the same speed. The exponent must contain the index: 2i / D, not 2 / D."),
+    (base_squared, "The exponent of 10000 is 2i / D. Mind which operation Python does first in a ** b ** c."),
+    (half_the_exponent, "The last pair turns too fast: the exponent is 2i / D, which comes close to 1, not to 1/2."),
+    (multiplied, "The hands turn faster and faster. Divide the position by 10000 ** (2i / D)."),
+])
+def check_table(answer):
+    return torch.as_tensor(answer(length=9, width=8)).float()
+
+
+# -- 2: wavelengths ---------------------------------------------------------------------------------------------------
+
+
+def wavelength(i, width):
+    return 2 * math.pi * 10000 ** (2 * i / width)
+
+
+@check.exercise(2, "The period of a hand", reference=wavelength, tolerance=1e-3, mistakes=[
+    (lambda i, width: 10000 ** (2 * i / width), "That turns the angle by one radian. A full turn is 2 pi of them."),
+    (lambda i, width: 2 * math.pi * 10000 ** (i / width), "The exponent is 2i / D: i counts pairs, not dimensions."),
+    (lambda i, width: 2 * math.pi / 10000 ** (2 * i / width), "The later pairs turn more slowly: their period grows."),
+])
+def check_wavelength(answer):
+    return [answer(i, width) for i, width in ((0, 64), (5, 64), (31, 64), (3, 8))]
+
+
+# -- 3: a shift -------------------------------------------------------------------------------------------------------
+
+
+def shift(code, k, sign=1):
+    width = code.shape[-1]
+    angle = k / 10000 ** (torch.arange(0, width, 2, dtype=code.dtype) / width)  # (D/2,)
+    sine, cosine = code.unflatten(-1, (-1, 2)).unbind(-1)  # (D/2,) each
+    new_sine = sine * angle.cos() + sign * cosine * angle.sin()
+    new_cosine = cosine * angle.cos() - sign * sine * angle.sin()
+    return torch.stack([new_sine, new_cosine], dim=-1).flatten(-2)  # (D,)
+
+
+def add_codes(code, k):
+    return code + table(k + 1, code.shape[-1])[k].to(code.dtype)
+
+
+def shift_halves(code, k):
+    width = code.shape[-1]
+    angle = k / 10000 ** (torch.arange(0, width, 2, dtype=code.dtype) / width)
+    sine, cosine = code.chunk(2, dim=-1)
+    return torch.cat([sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()], dim=-1)
+
+
+@check.exercise(3, "Move a code without knowing where it is", reference=shift, mistakes=[
+    (lambda code, k: shift(code, k, sign=-1), "That is the code k positions earlier: check the signs of the two sines."),
+    (add_codes, "The sum of two codes is not the code of the sum: a shift turns each pair by k times its frequency."),
+    (shift_halves, "A sine stands beside its cosine here, at 2i and 2i + 1: do not cut the vector into halves."),
+    (lambda code, k: code, "The code is returned as it came."),
+])
+def check_shift(answer):
+    codes = table(12, 6).double()  # (12, D)
+    return torch.stack([torch.as_tensor(answer(codes[p].clone(), k)) for p, k in ((0, 3), (4, 5), (7, 1), (2, 2))])
+
+
+# -- 4: rotary codes at given positions -------------------------------------------------------------------------------
+
+
+def rotate(x, positions, sign=1):
+    width = x.shape[-1]
+    angle = positions[:, None] / 10000 ** (torch.arange(0, width, 2) / width)  # (T, K/2)
+    first, second = x.chunk(2, dim=-1)  # (T, K/2) each
+    cos, sin = angle.cos(), sign * angle.sin()
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (T, K)
+
+
+def rotate_neighbors(x, positions):
+    width = x.shape[-1]
+    angle = positions[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    first, second = x[:, 0::2], x[:, 1::2]
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2)
+
+
+def mixed_layouts(x, positions):
+    width = x.shape[-1]
+    angle = positions[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    angle = angle.repeat_interleave(2, dim=-1)  # (T, K): an angle for neighbors, but halves are turned
+    first, second = x.chunk(2, dim=-1)
+    return x * angle.cos() + torch.cat([-second, first], dim=-1) * angle.sin()
+
+
+@check.exercise(4, "Rotary codes at given positions", reference=rotate, mistakes=[
+    (lambda x, positions: rotate(x, positions, sign=-1), "The turn goes the wrong way: check the sign of the sines."),
+    (lambda x, positions: rotate(x, torch.arange(len(x))), "The rows stand at `positions`, not at 0, 1, 2, ..."),
+    (rotate_neighbors, "That is the interleaved layout. Here coordinate i is paired with i + K/2."),
+    (mixed_layouts, "Two layouts are mixed: the angles belong to neighbors, the coordinates to halves. No rotation results."),
+])
+def check_rotate(answer):
+    x, positions = torch.randn(5, 8), torch.tensor([0, 0, 3, 4, 11])
+    turned = torch.as_tensor(answer(x.clone(), positions))
+    if turned.shape != x.shape:
+        raise Wrong(f"The result must have the shape of x, {tuple(x.shape)}, got {tuple(turned.shape)}.")
+    return turned
+
+
+# -- 5: from one layout to the other ----------------------------------------------------------------------------------
+
+
+def to_half_split(weight, num_heads):
+    pairs = weight.unflatten(0, (num_heads, -1, 2))  # (H, K/2, 2, D): row 2i + j of a head is pair i, member j
+    return pairs.transpose(1, 2).flatten(0, 2)  # (H * K, D): first members, then second members
+
+
+def to_interleaved(weight, num_heads):
+    return weight.unflatten(0, (num_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+@check.exercise(5, "Convert a checkpoint", reference=to_half_split, mistakes=[
+    (to_interleaved, "That is the way back: it takes half-split rows to interleaved ones."),
+    (lambda weight, num_heads: to_half_split(weight, 1), "The rows travel across heads. Every head has its own pairs."),
+    (lambda weight, num_heads: weight, "Nothing moved."),
+    (lambda weight, num_heads: to_half_split(weight.T, num_heads).T, "The columns moved. nn.Linear stores (out, in): heads are rows."),
+])
+def check_to_half_split(answer):
+    weight = torch.arange(12 * 12, dtype=torch.float32).view(12, 12)  # H = 2 heads of K = 6
+    return torch.as_tensor(answer(weight.clone(), 2))
+
+
+# -- 6: a bias by distance --------------------------------------------------------------------------------------------
+
+
+def distance_bias(num_heads, length):
+    place = torch.arange(length)
+    slope = 2.0 ** (-8 / num_heads * torch.arange(1, num_heads + 1))  # (H,)
+    return -slope[:, None, None] * (place[:, None] - place).abs()  # (H, T, T)
+
+
+def without_slopes(num_heads, length):
+    place = torch.arange(length)
+    return -(place[:, None] - place).abs().float().expand(num_heads, length, length)
+
+
+def from_one(num_heads, length):
+    return distance_bias(num_heads, length) * 2.0 ** (8 / num_heads)
+
+
+def for_every_head(num_heads, length):
+    return distance_bias(num_heads, length)[0]
+
+
+@check.exercise(6, "A bias by distance", reference=distance_bias, mistakes=[
+    (lambda num_heads, length: -distance_bias(num_heads, length), "Far keys are favored: the bias must be negative."),
+    (without_slopes, "All heads have the slope 1. Each head needs its own, so that some see far."),
+    (from_one, "The slopes start at 1: the first head's is 2 ** (-8 / H), since h counts from 1."),
+    (for_every_head, "One matrix for all heads is not enough: the shape is (H, T, T)."),
+])
+def check_distance_bias(answer):
+    return torch.as_tensor(answer(4, 6)).float()
+
+
+# -- 7: who can read backwards ----------------------------------------------------------------------------------------
+
+ANSWERS = {"none": False, "sinusoidal": True, "learned": True, "rotary": True, "bias": False}
+
+
+@check.exercise(7, "Forwards or backwards", reference=ANSWERS, mistakes=[
+    (ANSWERS | {"bias": True}, "|m - n| is the same read from either end: look at the bias again."),
+    (ANSWERS | {"rotary": False}, "A rotary score depends on m - n with its sign: q R(-d) k differs from q R(d) k."),
+    (ANSWERS | {"bias": True, "rotary": False}, "Rotary and the bias are the wrong way round: which of them keeps the sign of m - n?"),
+    (ANSWERS | {"none": True}, "Without any code, a word and its mirror image are the same bag of letters."),
+    (ANSWERS | {"none": True, "bias": True}, "Two of these codes cannot tell one end of a word from the other."),
+    (ANSWERS | {"learned": False}, "A learned table has another row for each position."),
+])
+def check_direction(answer):
+    return {name: torch.tensor(bool(can)) for name, can in dict(answer).items()}
