@@ -153,9 +153,9 @@ def test_equal_length_groups_hold_every_word_once():
 def test_refusals():
     with pytest.raises(ValueError, match="unknown symbol 'é'"):
         encode_word("café")
-    with pytest.raises(ValueError, match="got 0 entries"):
+    with pytest.raises(ValueError, match="entries and batch_size must be at least 1, got 0 entries"):
         EqualLengthBatches([])
-    with pytest.raises(ValueError, match="0; expected at least 1"):
+    with pytest.raises(ValueError, match="entries and batch_size must be at least 1, got . entries and 0"):
         EqualLengthBatches(FEW, batch_size=0)
 
 

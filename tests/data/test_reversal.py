@@ -24,5 +24,5 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 @pytest.mark.parametrize("name", ["num_symbols", "length", "batch_size"])
 def test_refuses_nothing(name):
-    with pytest.raises(ValueError, match=f"{name}: got 0"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         ReversalBatches(**{name: 0})

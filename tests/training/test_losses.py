@@ -32,7 +32,7 @@ def test_label_smoothing_mixes_with_the_uniform_distribution():
 
 
 def test_refuses_wrong_shapes_and_nothing_to_learn():
-    with pytest.raises(ValueError, match=r"targets: got shape \(2, 4\); expected \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"targets must have the shape \(2, 3\) of the logits, got \(2, 4\)"):
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="every position is 0"):
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), ignore=0)

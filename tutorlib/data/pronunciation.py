@@ -154,7 +154,7 @@ class EqualLengthBatches:
 
     def __init__(self, entries: Sequence[Entry], batch_size: int = 32, seed: int = 0, device: torch.device | str = "cpu"):
         if not entries or batch_size < 1:
-            raise ValueError(f"entries, batch_size: got {len(entries)} entries and {batch_size}; expected at least 1 of each")
+            raise ValueError(f"entries and batch_size must be at least 1, got {len(entries)} entries and {batch_size}")
         self.entries, self.batch_size, self.seed, self.device = list(entries), batch_size, seed, device
         self._by_length: dict[int, list[int]] = {}
         for index, entry in enumerate(self.entries):

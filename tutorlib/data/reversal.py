@@ -23,7 +23,7 @@ class ReversalBatches:
     ):
         for name, value in (("num_symbols", num_symbols), ("length", length), ("batch_size", batch_size)):
             if value < 1:
-                raise ValueError(f"{name}: got {value}; expected at least 1")
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_symbols, self.length, self.batch_size, self.seed, self.device = num_symbols, length, batch_size, seed, device
         self.vocabulary_size = num_symbols + 3
 

@@ -148,7 +148,7 @@ def _resume(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[t
     if len(history.steps) > steps:
         raise ValueError(f"checkpoint: {name} has done {len(history.steps)} steps; expected at most steps = {steps}")
     if len(random["generators"]) != len(generators):
-        raise ValueError(f"generators: got {len(generators)}; expected {len(random['generators'])}, as {name} has")
+        raise ValueError(f"generators must be {len(random['generators'])}, as {name} has, got {len(generators)}")
     own = {key: tensor.shape for key, tensor in model.state_dict().items()}
     if own != {key: tensor.shape for key, tensor in state["model"].items()}:
         raise ValueError(f"checkpoint: {name} holds another model's weights; expected those of this {type(model).__name__}")
@@ -168,11 +168,11 @@ def _resume(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[t
 def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
-            raise ValueError(f"{name}: got {value}; expected at least 1")
+            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def _check_options(autocast: torch.dtype | None, clip_norm: float | None) -> None:
     if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"clip_norm: got {clip_norm}; expected a positive number, or None for no clipping")
+        raise ValueError(f"clip_norm must be a positive number, or None for no clipping, got {clip_norm}")
     if autocast not in (None, torch.bfloat16):
-        raise ValueError(f"autocast: got {autocast}; expected torch.bfloat16 or None (float16 would need loss scaling)")
+        raise ValueError(f"autocast must be torch.bfloat16 or None (float16 would need loss scaling), got {autocast}")

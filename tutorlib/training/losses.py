@@ -12,7 +12,7 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = No
     Errors: ValueError where the shapes disagree or every position is ignored.
     """
     if logits.shape[:-1] != targets.shape:
-        raise ValueError(f"targets: got shape {tuple(targets.shape)}; expected {tuple(logits.shape[:-1])}, as the logits have")
+        raise ValueError(f"targets must have the shape {tuple(logits.shape[:-1])} of the logits, got {tuple(targets.shape)}")
     if ignore is not None and (targets == ignore).all():
         raise ValueError(f"targets: every position is {ignore}, which is ignored; expected at least one other")
     return F.cross_entropy(

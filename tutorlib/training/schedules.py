@@ -30,7 +30,7 @@ def warmup_cosine(warmup: int, total: int, floor: float = 0.0) -> Schedule:
     """
     _check(warmup, total)
     if not 0 <= floor <= 1:
-        raise ValueError(f"floor: got {floor}; expected a factor from 0 to 1")
+        raise ValueError(f"floor must be a factor from 0 to 1, got {floor}")
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -53,10 +53,10 @@ def warmup_inverse_sqrt(warmup: int) -> Schedule:
     """
     _check(warmup, math.inf)
     if warmup < 1:
-        raise ValueError(f"warmup: got {warmup}; expected at least 1 step")
+        raise ValueError(f"warmup must be at least 1 step, got {warmup}")
     return lambda step: math.sqrt(warmup) * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
 
 
 def _check(warmup: int, total: float) -> None:
     if not 0 <= warmup < total:
-        raise ValueError(f"warmup: got {warmup} of {total} steps; expected at least 0 and fewer than all")
+        raise ValueError(f"warmup must be at least 0 and fewer than all {total} steps, got {warmup}")
