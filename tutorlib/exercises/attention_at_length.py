@@ -5,7 +5,6 @@ import math
 import torch
 
 from tutorlib.exercises import ExerciseSheet, Wrong
-from tutorlib.layers import causal_mask, scaled_dot_product_attention
 from tutorlib.models import Transformer, TransformerConfig
 
 check = ExerciseSheet()
@@ -337,44 +336,3 @@ def window_without_itself(n, window):
 ])
 def check_layers(answer):
     return [answer(*sizes) for sizes in ((16, 4), (17, 4), (32768, 4096), (10, 10), (100, 2), (1000, 10))]
-
-
-# Exercise 8: the gradient of the scores
-
-
-def score_gradient(weights, output, value, grad_output):
-    return weights * (grad_output @ value.mT - (grad_output * output).sum(-1, keepdim=True))
-
-
-def like_a_sigmoid(weights, output, value, grad_output):
-    return weights * (grad_output @ value.mT)
-
-
-def elementwise_derivative(weights, output, value, grad_output):
-    return weights * (1 - weights) * (grad_output @ value.mT)
-
-
-def summed_over_queries(weights, output, value, grad_output):
-    return weights * (grad_output @ value.mT - (grad_output * output).sum(-2, keepdim=True).mean(-1, keepdim=True))
-
-
-def of_the_weights(weights, output, value, grad_output):
-    return grad_output @ value.mT
-
-
-def plus(weights, output, value, grad_output):
-    return weights * (grad_output @ value.mT + (grad_output * output).sum(-1, keepdim=True))
-
-
-@check.exercise(8, "The gradient of the scores", reference=score_gradient, mistakes=[
-    (like_a_sigmoid, "A score that rises takes weight from all others: the row's mean must be subtracted."),
-    (elementwise_derivative, "That is the diagonal of the softmax's derivative; the other entries matter as well."),
-    (summed_over_queries, "The number that is subtracted belongs to a query: sum over the features of its row."),
-    (of_the_weights, "That is the gradient of the weights; it still has to pass the softmax."),
-    (plus, "The sign: each row of the scores' gradient must sum to zero."),
-])
-def check_score_gradient(answer):
-    query, key, value, upstream = torch.randn(5, 4), torch.randn(7, 4), torch.randn(7, 3), torch.randn(5, 3)
-    allowed = causal_mask(5, 7)  # the formula holds with a mask: a weight of zero has no gradient
-    output, weights = scaled_dot_product_attention(query, key, value, allowed, return_weights=True)
-    return answer(weights, output, value, upstream)
