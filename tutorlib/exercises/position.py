@@ -1,7 +1,5 @@
 """Exercises of the chapter on position: tables, shifts, rotary codes and distance biases."""
 
-import math
-
 import torch
 
 from tutorlib.exercises import ExerciseSheet, Wrong
@@ -57,23 +55,7 @@ def check_table(answer):
     return torch.as_tensor(answer(length=9, width=8)).float()
 
 
-# -- 2: wavelengths ---------------------------------------------------------------------------------------------------
-
-
-def wavelength(i, width):
-    return 2 * math.pi * 10000 ** (2 * i / width)
-
-
-@check.exercise(2, "The period of a hand", reference=wavelength, tolerance=1e-3, mistakes=[
-    (lambda i, width: 10000 ** (2 * i / width), "That turns the angle by one radian. A full turn is 2 pi of them."),
-    (lambda i, width: 2 * math.pi * 10000 ** (i / width), "The exponent is 2i / D: i counts pairs, not dimensions."),
-    (lambda i, width: 2 * math.pi / 10000 ** (2 * i / width), "The later pairs turn more slowly: their period grows."),
-])
-def check_wavelength(answer):
-    return [answer(i, width) for i, width in ((0, 64), (5, 64), (31, 64), (3, 8))]
-
-
-# -- 3: a shift -------------------------------------------------------------------------------------------------------
+# -- 2: a shift -------------------------------------------------------------------------------------------------------
 
 
 def shift(code, k, sign=1):
@@ -96,7 +78,7 @@ def shift_halves(code, k):
     return torch.cat([sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()], dim=-1)
 
 
-@check.exercise(3, "Move a code without knowing where it is", reference=shift, mistakes=[
+@check.exercise(2, "Move a code without knowing where it is", reference=shift, mistakes=[
     (lambda code, k: shift(code, k, sign=-1), "That is the code k positions earlier: check the signs of the two sines."),
     (add_codes, "The sum of two codes is not the code of the sum: a shift turns each pair by k times its frequency."),
     (shift_halves, "A sine stands beside its cosine here, at 2i and 2i + 1: do not cut the vector into halves."),
@@ -107,7 +89,7 @@ def check_shift(answer):
     return torch.stack([torch.as_tensor(answer(codes[p].clone(), k)) for p, k in ((0, 3), (4, 5), (7, 1), (2, 2))])
 
 
-# -- 4: rotary codes at given positions -------------------------------------------------------------------------------
+# -- 3: rotary codes at given positions -------------------------------------------------------------------------------
 
 
 def rotate(x, positions, sign=1):
@@ -134,7 +116,7 @@ def mixed_layouts(x, positions):
     return x * angle.cos() + torch.cat([-second, first], dim=-1) * angle.sin()
 
 
-@check.exercise(4, "Rotary codes at given positions", reference=rotate, mistakes=[
+@check.exercise(3, "Rotary codes at given positions", reference=rotate, mistakes=[
     (lambda x, positions: rotate(x, positions, sign=-1), "The turn goes the wrong way: check the sign of the sines."),
     (lambda x, positions: rotate(x, torch.arange(len(x))), "The rows stand at `positions`, not at 0, 1, 2, ..."),
     (rotate_neighbors, "That is the interleaved layout. Here coordinate i is paired with i + K/2."),
@@ -148,7 +130,7 @@ def check_rotate(answer):
     return turned
 
 
-# -- 5: from one layout to the other ----------------------------------------------------------------------------------
+# -- 4: from one layout to the other ----------------------------------------------------------------------------------
 
 
 def to_half_split(weight, num_heads):
@@ -160,18 +142,19 @@ def to_interleaved(weight, num_heads):
     return weight.unflatten(0, (num_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-@check.exercise(5, "Convert a checkpoint", reference=to_half_split, mistakes=[
+@check.exercise(4, "Convert a checkpoint", reference=to_half_split, mistakes=[
     (to_interleaved, "That is the way back: it takes half-split rows to interleaved ones."),
     (lambda weight, num_heads: to_half_split(weight, 1), "The rows travel across heads. Every head has its own pairs."),
     (lambda weight, num_heads: weight, "Nothing moved."),
-    (lambda weight, num_heads: to_half_split(weight.T, num_heads).T, "The columns moved. nn.Linear stores (out, in): heads are rows."),
+    (lambda weight, num_heads: to_half_split(weight.T, num_heads).T,
+     "The columns moved. nn.Linear stores (out, in): heads are rows."),
 ])
 def check_to_half_split(answer):
     weight = torch.arange(12 * 12, dtype=torch.float32).view(12, 12)  # H = 2 heads of K = 6
     return torch.as_tensor(answer(weight.clone(), 2))
 
 
-# -- 6: a bias by distance --------------------------------------------------------------------------------------------
+# -- 5: a bias by distance --------------------------------------------------------------------------------------------
 
 
 def distance_bias(num_heads, length):
@@ -193,7 +176,7 @@ def for_every_head(num_heads, length):
     return distance_bias(num_heads, length)[0]
 
 
-@check.exercise(6, "A bias by distance", reference=distance_bias, mistakes=[
+@check.exercise(5, "A bias by distance", reference=distance_bias, mistakes=[
     (lambda num_heads, length: -distance_bias(num_heads, length), "Far keys are favored: the bias must be negative."),
     (without_slopes, "All heads have the slope 1. Each head needs its own, so that some see far."),
     (from_one, "The slopes start at 1: the first head's is 2 ** (-8 / H), since h counts from 1."),
@@ -203,17 +186,18 @@ def check_distance_bias(answer):
     return torch.as_tensor(answer(4, 6)).float()
 
 
-# -- 7: who can read backwards ----------------------------------------------------------------------------------------
+# -- 6: who can read backwards ----------------------------------------------------------------------------------------
 
-ANSWERS = {"none": False, "sinusoidal": True, "learned": True, "rotary": True, "bias": False}
+ANSWERS = {"none": False, "sinusoidal": True, "learned": True, "rotary": True, "penalty": False}
 
 
-@check.exercise(7, "Forwards or backwards", reference=ANSWERS, mistakes=[
-    (ANSWERS | {"bias": True}, "|m - n| is the same read from either end: look at the bias again."),
+@check.exercise(6, "Forwards or backwards", reference=ANSWERS, mistakes=[
+    (ANSWERS | {"penalty": True}, "|m - n| is the same read from either end: look at the penalty again."),
     (ANSWERS | {"rotary": False}, "A rotary score depends on m - n with its sign: q R(-d) k differs from q R(d) k."),
-    (ANSWERS | {"bias": True, "rotary": False}, "Rotary and the bias are the wrong way round: which of them keeps the sign of m - n?"),
+    (ANSWERS | {"penalty": True, "rotary": False},
+     "Rotary and the penalty are the wrong way round: which of them keeps the sign of m - n?"),
     (ANSWERS | {"none": True}, "Without any code, a word and its mirror image are the same bag of letters."),
-    (ANSWERS | {"none": True, "bias": True}, "Two of these codes cannot tell one end of a word from the other."),
+    (ANSWERS | {"none": True, "penalty": True}, "Two of these codes cannot tell one end of a word from the other."),
     (ANSWERS | {"learned": False}, "A learned table has another row for each position."),
 ])
 def check_direction(answer):
