@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises import ExerciseSheet
 
 check = ExerciseSheet()
 
@@ -55,85 +55,72 @@ def check_softmax(answer):
     return answer(scores)
 
 
-# -- 3. Attention in a batch -------------------------------------------------------------------------------------------
+# -- 3. Attention with a mask ------------------------------------------------------------------------------------------
 
-def attention(query, key, value):
-    return stable_softmax(query @ key.mT / math.sqrt(query.size(-1))) @ value
-
-
-def without_scale(query, key, value):
-    return stable_softmax(query @ key.mT) @ value
+def hide(scores, mask):
+    return scores.masked_fill(~mask, -math.inf)
 
 
-def scale_by_width(query, key, value):
-    return stable_softmax(query @ key.mT / query.size(-1)) @ value
+def attention(query, key, value, mask):
+    return stable_softmax(hide(query @ key.mT / math.sqrt(query.size(-1)), mask)) @ value
 
 
-def scale_by_value_width(query, key, value):
-    return stable_softmax(query @ key.mT / math.sqrt(value.size(-1))) @ value
+def without_scale(query, key, value, mask):
+    return stable_softmax(hide(query @ key.mT, mask)) @ value
 
 
-def scale_by_number_of_keys(query, key, value):
-    return stable_softmax(query @ key.mT / math.sqrt(key.size(-2))) @ value
+def scale_by_width(query, key, value, mask):
+    return stable_softmax(hide(query @ key.mT / query.size(-1), mask)) @ value
 
 
-def over_queries(query, key, value):
-    return (query @ key.mT / math.sqrt(query.size(-1))).softmax(dim=-2) @ value
+def scale_by_value_width(query, key, value, mask):
+    return stable_softmax(hide(query @ key.mT / math.sqrt(value.size(-1)), mask)) @ value
 
 
-def without_softmax(query, key, value):
-    return query @ key.mT / math.sqrt(query.size(-1)) @ value
+def scale_by_number_of_keys(query, key, value, mask):
+    return stable_softmax(hide(query @ key.mT / math.sqrt(key.size(-2)), mask)) @ value
 
 
-@check.exercise(3, "Attention in a batch", reference=attention, mistakes=[
+def over_queries(query, key, value, mask):
+    return hide(query @ key.mT / math.sqrt(query.size(-1)), mask).softmax(dim=-2) @ value
+
+
+def mask_after_softmax(query, key, value, mask):
+    return (query @ key.mT / math.sqrt(query.size(-1))).softmax(dim=-1) * mask @ value
+
+
+def zeros_as_scores(query, key, value, mask):
+    return (query @ key.mT / math.sqrt(query.size(-1)) * mask).softmax(dim=-1) @ value
+
+
+def inverted_mask(query, key, value, mask):
+    return hide(query @ key.mT / math.sqrt(query.size(-1)), ~mask).softmax(dim=-1) @ value
+
+
+def no_mask(query, key, value, mask):
+    return (query @ key.mT / math.sqrt(query.size(-1))).softmax(dim=-1) @ value
+
+
+@check.exercise(3, "Attention with a mask", reference=attention, mistakes=[
     (without_scale, "The scores are not scaled by the root of the width of a key."),
     (scale_by_width, "You divided by the width. The standard deviation of a score is the root of the width."),
     (scale_by_value_width, "The scale belongs to the products of queries and keys; the width of the values is another number."),
     (scale_by_number_of_keys, "The scale is the root of the width of a key, not of the number of keys."),
     (over_queries, "The softmax runs over the wrong dimension: for every query, the weights of the keys must sum to one."),
-    (without_softmax, "These are sums weighted by raw scores. The weights of a query must be positive and sum to one."),
+    (mask_after_softmax, "A row's weights sum to less than one: the hidden keys took their share before they were removed."),
+    (zeros_as_scores, "A hidden key still gets a weight. A score of 0 is a score like another: exp(0) = 1."),
+    (inverted_mask, "The mask is True where a query may attend; you hid those keys."),
+    (no_mask, "The mask has no effect: hidden keys still get a weight."),
 ])
 def check_attention(answer):
     query, key, value = torch.randn(2, 3, 6), torch.randn(2, 5, 6), torch.randn(2, 5, 4)
-    return answer(query, key, value)  # (B, T, V) = (2, 3, 4)
+    mask = torch.tensor([[True, True, False, True, False], [True, False, True, True, True], [False, True, True, False, True]])
+    return answer(query, key, value, mask)  # (B, T, V) = (2, 3, 4)
 
 
-# -- 4. Repair a mask --------------------------------------------------------------------------------------------------
+# -- 4. Another variance -----------------------------------------------------------------------------------------------
 
-def repaired_mask(scores, mask):
-    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
-
-
-def mask_after_softmax(scores, mask):
-    return scores.softmax(dim=-1) * mask
-
-
-def zeros_as_scores(scores, mask):
-    return (scores * mask).softmax(dim=-1)
-
-
-def inverted_mask(scores, mask):
-    return scores.masked_fill(mask, -math.inf).softmax(dim=-1)
-
-
-@check.exercise(4, "Repair a mask", reference=repaired_mask, mistakes=[
-    (mask_after_softmax, "sum to less than one"),
-    (zeros_as_scores, "A hidden key still gets a weight"),
-    (inverted_mask, "A hidden key still gets a weight"),
-])
-def check_mask(answer):
-    scores, mask = torch.randn(3, 4), torch.tensor([[True, True, False, True], [True] * 4, [False, True, False, False]])
-    weights = answer(scores, mask)  # (T, S)
-    if weights.shape == scores.shape and (weights[~mask] > 0).any():
-        raise Wrong("A hidden key still gets a weight. A score of 0 is a score like another: exp(0) = 1.")
-    if weights.shape == scores.shape and (weights.sum(dim=-1) < 0.999).any():
-        raise Wrong("The weights of a row sum to less than one: hidden keys took their share before they were removed.")
-    return weights
-
-
-# -- 5. Another variance -----------------------------------------------------------------------------------------------
-
-@check.exercise(5, "Another variance", reference=1 / 32, mistakes=[
+@check.exercise(4, "Another variance", reference=1 / 32, mistakes=[
     (1 / 8, "This is right for coordinates of variance 1. Here every product of coordinates has variance 4 times 4."),
     (1 / 16, "Variances of factors multiply: a product of two coordinates has the variance 16, not 4."),
     (1 / 1024, "This would divide by the variance of a score. A factor of c multiplies the variance by its square."),
@@ -144,7 +131,7 @@ def check_variance(answer):
     return answer
 
 
-# -- 6. Backward through softmax ---------------------------------------------------------------------------------------
+# -- 5. Backward through softmax ---------------------------------------------------------------------------------------
 
 def softmax_backward(weights, gradient):
     return weights * (gradient - (weights * gradient).sum(dim=-1, keepdim=True))
@@ -166,7 +153,7 @@ def sum_removed(weights, gradient):
     return weights * (gradient - gradient.sum(dim=-1, keepdim=True))
 
 
-@check.exercise(6, "Backward through softmax", reference=softmax_backward, mistakes=[
+@check.exercise(5, "Backward through softmax", reference=softmax_backward, mistakes=[
     (diagonal_only, "This is the part diag(p). A score also lowers the weights of all the other keys."),
     (elementwise_derivative, "This is the derivative of a function that works on every element alone, such as the sigmoid."),
     (unweighted_mean_removed, "The mean that is removed from the gradient must itself be weighted by p."),
@@ -177,7 +164,7 @@ def check_backward(answer):
     return answer(weights, gradient)
 
 
-# -- 7. Scale without a scale ------------------------------------------------------------------------------------------
+# -- 6. Scale without a scale ------------------------------------------------------------------------------------------
 
 def equivalent_setting(learning_rate, d_k):
     return d_k ** -0.25, learning_rate * d_k ** -0.5
@@ -212,7 +199,7 @@ def trained_projections(scale, shrink, learning_rate, d_k, steps=4):
     return torch.stack([(inputs @ p / shrink).detach() for p in projections])  # (2, T, K)
 
 
-@check.exercise(7, "The scale without the scale", reference=equivalent_setting, mistakes=[
+@check.exercise(6, "The scale without the scale", reference=equivalent_setting, mistakes=[
     (rate_left_alone, "The first step agrees and the later ones do not: what does the smaller weight do to its gradient?"),
     (rate_of_adam, "This is the rate for Adam, whose steps do not depend on the size of the gradient."),
     (whole_root_twice, "The score is a product of two projections. If both shrink by c, it shrinks by the square of c."),
