@@ -96,7 +96,7 @@ def join_interleaved(heads):
 ])
 def check_cutting(answer):
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        raise Wrong("Pass a pair of functions, (split, join).")
+        raise Wrong("Pass a pair of functions, (cut_heads, join_heads).")
     cut, glue = answer
     entries = torch.arange(2.0 * 5 * 12).reshape(2, 5, 12)  # (B, T, D)
     heads = cut(entries.clone(), 3)  # (B, H, T, K)
@@ -156,8 +156,8 @@ def transposed_weights(x, w_query, w_key, w_value, w_output, num_heads):
     (softmax_over_heads, "The softmax runs over the heads. Each query's weights over the keys must sum to one."),
     (softmax_over_queries, "The softmax runs over the queries. Each query's weights over the keys must sum to one."),
     (not_projected, "The joined heads are not projected with w_output."),
-    (cut_by_view, "The heads mix tokens: view alone cuts the sequence. Use split and join of exercise 2."),
-    (cut_by_view_joined_well, "The heads mix tokens: view alone cuts the sequence. Use split and join of exercise 2."),
+    (cut_by_view, "The heads mix tokens: view alone cuts the sequence. Use the two functions of exercise 2."),
+    (cut_by_view_joined_well, "The heads mix tokens: view alone cuts the sequence. Use the two functions of exercise 2."),
     (one_wide_head, "This is a single head of width D: num_heads has no effect."),
     (transposed_weights, "The matrices multiply from the right, x @ w; only nn.Linear stores them transposed."),
 ])
@@ -254,17 +254,3 @@ def check_silence(answer):
     heads, output = torch.randn(2, 4, 5, 3), nn.Linear(12, 12)
     nn.init.normal_(output.bias)
     return answer(heads, output, torch.tensor([True, False, True, True]))
-
-
-# 7: the cache
-
-@check.exercise(7, "How long a text fits", reference=65536, tolerance=1e-6, mistakes=[
-    (16384, "With 8 key-value heads the cache holds 8 heads a token, not 32."),
-    (131072, "Keys and values are both stored."),
-    (32768, "A bfloat16 number takes two bytes."),
-    (2097152, "Every layer has its own cache."),
-    (524288, "One key-value head of each kind would fit so many; there are 8."),
-    (8e9 / 131072, "A GiB has 2**30 bytes."),
-])
-def check_length(answer):
-    return answer
