@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,6 +155,41 @@ def test_dropout_drops_weights_and_keeps_their_expectation():
         torch.testing.assert_close(drawn.mean(0), exact, atol=0.08, rtol=0)
 
 
+def test_the_fused_form_is_the_kernel_and_the_explicit_form_is_not(monkeypatch):
+    calls, kernel = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention",
+                        lambda *a, **options: (calls.append(options.get("is_causal")), kernel(*a, **options))[1])
+    states = draw(1, 2, 4, 8)
+    scaled_dot_product_attention(states, states, states, fused=False)
+    scaled_dot_product_attention(states, states, states, return_weights=True)
+    assert calls == []
+    scaled_dot_product_attention(states, states, states)
+    scaled_dot_product_attention(states, states, states, causal=True)  # told, so that it skips half of the work
+    assert calls == [None, True]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_causal_attention_drops_weights_too(fused):
+    query, key, value = (draw(1, 1, 6, 4, seed=i) for i in range(3))
+    torch.manual_seed(0)
+    first, second = (scaled_dot_product_attention(query, key, value, causal=True, dropout=0.5, fused=fused) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_returned_weights_are_those_before_dropout():
+    query, key, value = (draw(1, 1, 6, 4, seed=i) for i in range(3))
+    _, exact = scaled_dot_product_attention(query, key, value, return_weights=True)
+    _, weights = scaled_dot_product_attention(query, key, value, dropout=0.5, return_weights=True)
+    assert torch.equal(weights, exact)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_scale_of_zero_makes_all_keys_equal(fused):
+    query, key, value = (draw(1, 2, 5, 4, seed=i) for i in range(3))
+    output = scaled_dot_product_attention(query, key, value, scale=0.0, fused=fused)
+    assert_same(output, value.mean(-2, keepdim=True).expand_as(output))
+
+
 def test_masked_softmax_over_a_row_with_nothing_allowed():
     scores = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     weights = masked_softmax(scores, torch.tensor([[False, False], [True, False]]))
@@ -237,6 +273,21 @@ def test_heads_share_keys_in_order():
     assert_same(layer(states), full(states))
 
 
+def test_weights_start_with_xavier_and_biases_at_zero():
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(64, 4, num_key_value_heads=2)
+    for projection in (layer.query, layer.key, layer.value, layer.output):
+        bound = math.sqrt(6 / sum(projection.weight.shape))  # of the uniform distribution
+        assert 0.98 * bound < projection.weight.abs().max().item() <= bound
+        assert (projection.bias == 0).all()
+
+
+def test_values_may_be_wider_than_keys_in_a_cache():
+    cache, key, value = KeyValueCache(4), draw(1, 2, 3, 2), draw(1, 2, 3, 5)
+    keys, values = cache.append(key, value)
+    assert torch.equal(keys, key) and torch.equal(values, value)
+
+
 def test_weights_are_dropped_in_training_only():
     layer, states = MultiHeadAttention(8, 2, dropout=0.5), draw(2, 5, 8)
     assert not torch.equal(layer(states), layer(states))
@@ -298,6 +349,8 @@ def test_causal_with_more_queries_than_keys():
     (dict(width=10, num_heads=4), "width must be a positive multiple of num_heads, got width=10, num_heads=4"),
     (dict(width=8, num_heads=0), "width must be a positive multiple of num_heads, got width=8, num_heads=0"),
     (dict(width=8, num_heads=4, num_key_value_heads=3), "num_heads must be a multiple of num_key_value_heads"),
+    (dict(width=8, num_heads=4, num_key_value_heads=0), "num_heads must be a multiple of num_key_value_heads"),
+    (dict(width=8, num_heads=4, dropout=-0.1), r"dropout must lie in \[0, 1\), got -0.1"),
     (dict(width=8, num_heads=4, dropout=1.0), r"dropout must lie in \[0, 1\), got 1.0")])
 def test_sizes_that_do_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -40,6 +40,17 @@ def test_rms_norm(seed, width, eps, dtype):
         assert_same_gradients(output, peer(states), [states], [states])
 
 
+def test_a_new_norm_scales_by_one_with_the_documented_eps():
+    """States as small as the root of eps: another eps would show."""
+    states = 1e-3 * torch.randn(5, 8, dtype=torch.float64)
+    peers = nn.LayerNorm(8, eps=1e-5, dtype=torch.float64)(states), nn.RMSNorm(8, eps=1e-6, dtype=torch.float64)(states)
+    one = torch.ones(8, dtype=torch.float64)
+    modules = LayerNorm(8).double()(states), RMSNorm(8).double()(states)
+    for outputs in (modules, (layer_norm(states, one), rms_norm(states, one))):
+        for output, peer in zip(outputs, peers, strict=True):
+            assert_same(output, peer)
+
+
 def test_the_variance_is_divided_by_the_width():
     """[1, 0, 0, 0] becomes 1.732 = sqrt(3); with the unbiased variance, divided by 3, it would become 1.5."""
     one_hot = torch.tensor([1.0, 0.0, 0.0, 0.0])

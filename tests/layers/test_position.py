@@ -18,8 +18,10 @@ from tutorlib.layers import (
 )
 
 
-@pytest.mark.parametrize("place, column", [(0, 0), (0, 1), (3, 0), (3, 1), (100, 6), (511, 7), (4999, 31)])
+@pytest.mark.parametrize("place, column", [(0, 0), (0, 1), (3, 0), (3, 1), (100, 6), (511, 7), (4999, 31),
+                                           (4999, 2), (4998, 3)])
 def test_the_table_entry_by_entry(place, column):
+    """The last two angles are large: computed in float32 they would be wrong by 1e-4."""
     angle = place / 10000 ** (2 * (column // 2) / 32)
     expected = math.cos(angle) if column % 2 else math.sin(angle)
     assert sinusoidal_table(5000, 32)[place, column].item() == pytest.approx(expected, abs=1e-6)
@@ -52,6 +54,22 @@ def test_beyond_the_maximum_length(code, length, offset):
     with pytest.raises(ValueError, match=f"the sequence reaches position {length + offset}, but max_length is 20"):
         code(torch.zeros(1, length, 8), offset=offset)
     assert code(torch.zeros(1, 4, 8), offset=16).shape == (1, 4, 8)
+
+
+def test_learned_codes_start_small_and_are_learned():
+    torch.manual_seed(0)
+    code = LearnedPosition(100, 50)
+    assert code.table.std().item() == pytest.approx(0.02, rel=0.05) and list(code.state_dict()) == ["table"]
+
+
+def test_sinusoidal_codes_are_not_saved_and_reach_position_5000():
+    code = SinusoidalPosition(8)
+    assert not code.state_dict() and len(code.table) == 5000
+
+
+def test_the_base_is_10000():
+    heads = torch.randn(1, 2, 5, 8)
+    assert torch.equal(RotaryPosition(8)(heads), RotaryPosition(8, 10000.0)(heads))
 
 
 def test_odd_widths():

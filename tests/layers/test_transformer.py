@@ -1,0 +1,104 @@
+"""The Transformer's layers: where dropout acts, what the defaults are, what a cache keeps. Values are compared in parity/."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.closeness import assert_same, slow_path
+from tutorlib.layers import (
+    Decoder,
+    DecoderCache,
+    DecoderLayer,
+    Encoder,
+    EncoderLayer,
+    FeedForward,
+    LayerNorm,
+    MultiHeadAttention,
+)
+from tutorlib.pretrained import from_torch
+
+LAYERS = pytest.mark.parametrize("make", [EncoderLayer, DecoderLayer])
+
+
+def call(layer, states, **options):
+    """An encoder layer on the states, or a decoder layer on the states and a memory."""
+    return layer(states, *([torch.ones(2, 3, 16)] if isinstance(layer, DecoderLayer) else []), **options)
+
+
+@LAYERS
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_every_sublayer_is_dropped_before_it_is_added(make, norm_first):
+    """With all of every sublayer dropped, only the residual path is left: the states, or their norms."""
+    torch.manual_seed(0)
+    layer, states = make(16, 2, 24, dropout=0.3, norm_first=norm_first), torch.randn(2, 4, 16)
+    assert layer.dropout.p == 0.3
+    layer.dropout.p = 1.0
+    norms = [module for module in layer.modules() if isinstance(module, LayerNorm)]
+    expected = states
+    for norm in [] if norm_first else norms:
+        expected = norm(expected)
+    assert_same(call(layer, states), expected)
+    assert (call(layer.eval(), states) - expected).abs().max() > 0.1
+
+
+@LAYERS
+def test_dropout_reaches_the_weights_and_the_hidden_layer(make):
+    parts = list(make(16, 2, 24, dropout=0.3).modules())
+    assert [part.dropout for part in parts if isinstance(part, MultiHeadAttention)] == [0.3] * (1 + (make is DecoderLayer))
+    assert [part.dropout.p for part in parts if isinstance(part, FeedForward)] == [0.3]
+
+
+def test_the_hidden_layer_is_what_feed_forward_drops():
+    """With all of it dropped, the output is the second bias."""
+    layer = FeedForward(4, 8, dropout=1.0)
+    assert torch.equal(layer(torch.randn(2, 3, 4)), layer.contract.bias.expand(2, 3, 4))
+
+
+@LAYERS
+def test_defaults_are_those_of_torch(make):
+    """Post-norm, ReLU, no dropout (torch: 0.1), eps 1e-5, biases everywhere."""
+    torch.manual_seed(0)
+    peer = getattr(nn, f"Transformer{make.__name__}")(16, 2, 24, dropout=0.0, batch_first=True)
+    ours = make(16, 2, 24)
+    ours.load_state_dict(from_torch(peer).state_dict())
+    states = 1e-2 * torch.randn(2, 4, 16)  # small, so that eps counts
+    options = dict(causal=False) if make is DecoderLayer else {}
+    assert_same(call(ours, states, **options), call_torch(slow_path(peer).train(), states))
+    feed_forward = FeedForward(16, 24)
+    feed_forward.load_state_dict(ours.feed_forward.state_dict())
+    assert_same(feed_forward(states), ours.feed_forward(states))
+
+
+def call_torch(peer, states):
+    return peer(states, torch.ones(2, 3, 16)) if isinstance(peer, nn.TransformerDecoderLayer) else peer(states)
+
+
+@LAYERS
+def test_eps_and_bias_reach_every_part(make):
+    layer = make(16, 2, 24, eps=0.1, bias=False)
+    assert {module.eps for module in layer.modules() if isinstance(module, LayerNorm)} == {0.1}
+    assert not [name for name, _ in layer.named_parameters() if name.endswith("bias")]
+
+
+@pytest.mark.parametrize("make", [lambda: DecoderLayer(16, 2, 24), lambda: Decoder([DecoderLayer(16, 2, 24)])])
+def test_a_decoder_is_causal_unless_told_otherwise(make):
+    decoder, states, memory = make(), torch.randn(2, 4, 16), torch.randn(2, 3, 16)
+    assert_same(decoder(states, memory)[:, :2], decoder(states[:, :2], memory))
+    assert_same(decoder(states, memory), decoder(states, memory, causal=True))
+    assert (decoder(states, memory, causal=False)[:, :2] - decoder(states[:, :2], memory)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("make", [lambda: EncoderLayer(16, 2, 24), lambda: Encoder([EncoderLayer(16, 2, 24)])])
+def test_an_encoder_is_causal_only_when_told(make):
+    encoder, states = make(), torch.randn(2, 4, 16)
+    assert_same(encoder(states, causal=True)[:, :2], encoder(states[:, :2], causal=True))
+    assert (encoder(states)[:, :2] - encoder(states[:, :2])).abs().max() > 1e-3
+
+
+def test_the_memory_is_projected_once():
+    layer, cache, memory = DecoderLayer(16, 2, 24), DecoderCache(4), torch.randn(2, 3, 16)
+    calls = []
+    layer.cross_attention.key.register_forward_hook(lambda *_: calls.append(1))
+    for _ in range(3):
+        layer(torch.randn(2, 1, 16), memory, cache=cache)
+    assert len(calls) == 1 and cache.own.length == 3
