@@ -56,7 +56,10 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
     scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
     mask = _fit_mask(mask, query, key)
     if fused and not return_weights:
-        return _fused_attention(query, key, value, mask, causal, dropout, scale)
+        extra = (None,) * (4 - query.dim())  # the kernel takes four dimensions; fewer fall back to the (T, S) matrix
+        mask = mask[None] if mask is not None and mask.dim() == 3 else mask  # (1, B, T, S)
+        output = _fused_attention(query[extra], key[extra], value[extra], mask, causal, dropout, scale)
+        return output[(0,) * len(extra)]
 
     scores = (query * scale) @ key.mT  # (B, H, T, S); scaling the query is T K products instead of T S
     allowed, bias = _split_mask(mask, scores.dtype)
