@@ -43,11 +43,13 @@ def test_seed_everything_repeats_both_generators():
 
 def test_fast_bfloat16_follows_the_instructions(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    for found, expected in [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)]:
+    for found, expected in [({}, False), ({"avx512_f": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True),
+                            ({"amx_bf16": True}, True)]:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
         assert has_fast_bfloat16("cpu") is expected
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert has_fast_bfloat16("cpu") is False
+    for name in ("DEFAULT", "NO AVX"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=name: name)
+        assert has_fast_bfloat16("cpu") is False
     assert has_fast_bfloat16("mps") is False
 
 

@@ -57,6 +57,26 @@ def test_a_row_that_has_ended_is_filled_and_decoding_stops_with_the_last():
     assert output.tolist() == [[0, 1, 2, 3], [2, 3, 3, 3]] and len(calls) == 3
 
 
+def test_with_the_cache_which_is_the_default_the_model_gets_new_tokens_only():
+    model, calls = random_transformer(), []
+
+    class Counted:
+        new_cache = staticmethod(model.new_cache)
+
+        def __call__(self, tokens, cache=None):
+            calls.append(tokens.size(1))
+            return model(tokens, cache=cache)
+    prompt = torch.zeros(3, 4, dtype=torch.int64)
+    generate(Counted(), prompt, 2, temperature=0)
+    beam_search(Counted(), prompt, 2, num_beams=2, eos=2)
+    assert calls == [4, 1] * 2
+
+
+def test_the_longest_output_fits():
+    model = random_transformer()  # of max_length 30
+    assert generate(model, START, 29, temperature=0).shape == (3, 30)
+
+
 def test_an_end_in_the_prompt_does_not_end_the_row():
     cycle = markov([[0, 5], [5, 0]])
     assert generate(cycle, torch.tensor([[1]]), 3, temperature=0, eos=1, use_cache=False).tolist() == [[1, 0, 1]]
@@ -68,6 +88,25 @@ def test_samples_follow_the_softmax_at_the_temperature():
         drawn = choose(logits.expand(20000, 4), temperature=temperature, generator=torch.Generator().manual_seed(0))
         shares = drawn.bincount(minlength=4) / 20000
         torch.testing.assert_close(shares, (logits / temperature).softmax(0), atol=0.015, rtol=0)
+
+
+def test_low_precision_logits_are_divided_and_normalized_in_float32():
+    """60 / 0.0005 = 120,000 is more than float16 holds."""
+    assert choose(torch.tensor([[0.0, 60.0]], dtype=torch.float16), temperature=5e-4).tolist() == [1]
+    table = torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    options = dict(num_beams=2, eos=4, use_cache=False)
+    _, scores = beam_search(lambda tokens: table[tokens], START, 6, **options)
+    _, expected = beam_search(markov(table.float()), START, 6, **options)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_choosing_truncates():
+    """The temperature comes first: at 2 the second token is probable enough to be kept."""
+    logits = torch.tensor([0.5, 0.3, 0.1, 0.1]).log().expand(2000, 4)
+    drawn = lambda **options: set(choose(logits, generator=torch.Generator().manual_seed(0), **options).tolist())  # noqa: E731
+    assert drawn(top_k=2) == drawn(top_p=0.6) == {0, 1}
+    assert drawn(top_p=0.45) == {0} and drawn(top_p=0.45, temperature=2.0) == {0, 1}
+    assert drawn(top_p=1.0) == {0, 1, 2, 3}
 
 
 def test_truncation_by_hand():
@@ -135,6 +174,30 @@ def test_the_length_penalty_prefers_longer_outputs():
     long, score = beam_search(markov(table), start, 4, num_beams=3, eos=2, length_penalty=1.0, use_cache=False)
     assert long.tolist() == [[0, 1, 1, 1, 1]]
     assert score.item() == pytest.approx((math.log(0.5) + 3 * math.log(0.9)) / 4, abs=1e-6)
+
+
+def test_the_length_penalty_is_one_unless_told_otherwise():
+    options = dict(num_beams=3, eos=4, use_cache=False)
+    _, scores = beam_search(markov(GARDEN), START, 4, **options)
+    torch.testing.assert_close(scores, beam_search(markov(GARDEN), START, 4, length_penalty=1.0, **options)[1])
+    assert (scores - beam_search(markov(GARDEN), START, 4, length_penalty=0.0, **options)[1]).abs().min() > 0.1
+
+
+def test_beams_stop_when_all_have_ended_and_carry_no_gradient():
+    calls, table = [], torch.tensor([[-9.0, -9.0, 9.0]] * 3, requires_grad=True)
+
+    def counted(tokens):
+        calls.append(tokens.shape)
+        return table[tokens]
+    tokens, scores = beam_search(counted, START, 9, num_beams=1, eos=2, use_cache=False)
+    assert tokens.tolist() == [[0, 2]] * 3 and len(calls) == 1 and not scores.requires_grad
+
+
+def test_no_new_tokens_are_no_tokens():
+    prompt = torch.tensor([[3, 1]])
+    assert torch.equal(generate(markov(GARDEN), prompt, 0, use_cache=False), prompt)
+    tokens, scores = beam_search(markov(GARDEN), prompt, 0, num_beams=2, eos=4, use_cache=False)
+    assert torch.equal(tokens, prompt) and scores.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("num_beams", [2, 4])

@@ -54,6 +54,17 @@ def test_a_large_map_has_no_values_unless_asked():
     assert not attention_map(WEIGHTS, "ab", "abc", show_values=False).texts
 
 
+def test_a_map_of_eight_by_eight_still_has_values():
+    assert len(attention_map(torch.eye(8), "abcdefgh", "abcdefgh").texts) == 64
+
+
+def test_the_largest_weight_and_the_columns_may_be_chosen():
+    assert attention_map(WEIGHTS, "ab", "abc", largest=0.5).images[0].get_clim() == (0.0, 0.5)
+    figure = attention_maps(torch.ones(4, 2, 3) / 3, "ab", "abc", columns=2, largest=0.5)
+    assert figure.axes[0].get_gridspec().get_geometry() == (2, 2)
+    assert {ax.images[0].get_clim() for ax in figure.axes} == {(0.0, 0.5)}
+
+
 def test_long_key_labels_are_slanted():
     short, long = (attention_map(WEIGHTS, "ab", labels) for labels in ("abc", ["attention", "is", "everything"]))
     assert [label.get_rotation() for label in short.get_xticklabels()] == [0, 0, 0]

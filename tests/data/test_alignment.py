@@ -79,5 +79,14 @@ def test_a_word_with_too_many_phonemes_is_left_out():
     assert align([*WORDS, Entry("w", ("D", "AH", "B"))]).keys() == {word for word, _ in WORDS}
 
 
+def test_a_word_with_just_two_phonemes_a_letter_is_aligned():
+    assert align([Entry("x", ("K", "S"))]) == {"x": (("K", "S"),)}
+
+
+def test_of_equals_the_last_letter_says_least():
+    """Without a round of learning all alignments are equally probable."""
+    assert align(WORDS, rounds=0)["cat"] == (("K", "AE"), ("T",), ())
+
+
 def test_is_deterministic():
     assert align(WORDS) == align(list(WORDS))

@@ -143,6 +143,27 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert epochs[0] != epochs[1]  # every epoch is shuffled anew
 
 
+def test_words_and_batches_are_both_shuffled():
+    """Twelve words of one length, and two of another, so that order within a batch and among batches shows."""
+    words = [a + b for a in "abc" for b in "wxyz"] + ["aaa", "bbb"]
+    batches = EqualLengthBatches([Entry(word, ("AH",)) for word in words], batch_size=6)
+    plans = [["".join(LETTERS.decode(row)) for row in batches(step).source] for step in range(3 * 8)]
+    assert any(plan != sorted(plan) for plan in plans if len(plan) == 6)
+    lengths = [len(plan[0]) for plan in plans]
+    assert len({lengths[start : start + 3].index(3) for start in range(0, len(lengths), 3)}) > 1
+
+
+def test_another_seed_is_not_the_next_epoch():
+    first, second = (EqualLengthBatches(FEW, batch_size=2, seed=seed) for seed in (0, 1))
+    epoch, start = ([b(step).source.tolist() for step in steps]
+                    for b, steps in ((first, range(len(first), 2 * len(first))), (second, range(len(first)))))
+    assert epoch != start
+
+
+def test_batches_follow_the_device():
+    assert {tensor.device.type for tensor in EqualLengthBatches(FEW, device="meta")(0)} == {"meta"}
+
+
 def test_equal_length_groups_hold_every_word_once():
     words = [entry.word for entry in FEW]
     groups = list(equal_length(words, batch_size=2))

@@ -22,6 +22,11 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not torch.equal(batches(6).source, later) and not torch.equal(ReversalBatches(seed=2)(5).source, later)
 
 
+def test_another_seed_is_not_the_next_step_and_batches_follow_the_device():
+    assert not torch.equal(ReversalBatches(seed=0)(1).source, ReversalBatches(seed=1)(0).source)
+    assert {tensor.device.type for tensor in ReversalBatches(device="meta")(0)} == {"meta"}
+
+
 @pytest.mark.parametrize("name", ["num_symbols", "length", "batch_size"])
 def test_refuses_nothing(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):

@@ -17,6 +17,10 @@ def test_decode_undoes_encode_with_marks_and_padding_around(symbols):
     assert LETTERS.decode(torch.tensor(ids)) == tuple(symbols)
 
 
+def test_padding_and_begin_are_left_out_wherever_they_stand():
+    assert LETTERS.decode([0, 1, 3, 0, 4, 1, 5]) == ("a", "b", "c")
+
+
 def test_ids_are_fixed():
     assert LETTERS.encode("abc") == [3, 4, 5] and len(LETTERS) == 6
     assert (LETTERS.pad, LETTERS.begin, LETTERS.end) == (0, 1, 2)
@@ -24,6 +28,7 @@ def test_ids_are_fixed():
 
 def test_padding_is_at_the_right():
     assert pad_right([[5], [3, 4]]).tolist() == [[5, 0], [3, 4]]
+    assert pad_right([[5], [3, 4]], pad=9).tolist() == [[5, 9], [3, 4]]
 
 
 def test_refusals():

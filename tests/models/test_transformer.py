@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.closeness import assert_same
+from tutorlib.layers import MultiHeadAttention
 from tutorlib.models import Transformer, TransformerConfig
 
 SIZES = dict(source_vocabulary=11, target_vocabulary=13, width=16, num_heads=4, num_encoder_layers=2, num_decoder_layers=2,
@@ -68,6 +70,59 @@ def test_the_paper_s_base_model_by_formula():
     attention, feed_forward, norm = 4 * (d * d + d), 2 * d * f + f + d, 2 * d
     layers = n * (attention + feed_forward + 2 * norm) + n * (2 * attention + feed_forward + 3 * norm)
     assert sum(p.numel() for p in ours.parameters()) == layers + 2 * 37000 * d
+
+
+def test_the_defaults_are_the_paper_s_base_model():
+    """Table 3, with the dropout of 0.1; the position is the sinusoidal one and the output is tied (sections 3.4 and 3.5)."""
+    config = TransformerConfig(1, 1)
+    assert (config.num_heads, config.dropout, config.activation, config.norm_first) == (8, 0.1, "relu", False)
+    assert (config.position, config.tie_output, config.max_length) == ("sinusoidal", True, 512)
+
+
+def test_dropout_reaches_every_part():
+    ours = model(dropout=0.25)
+    dropped = [part.p for part in ours.modules() if isinstance(part, nn.Dropout)]
+    dropped += [part.dropout for part in ours.modules() if isinstance(part, MultiHeadAttention)]
+    assert set(dropped) == {0.25} and len(dropped) == 1 + 2 * 3 + 2 * 4
+
+
+def test_the_embedded_tokens_are_dropped():
+    ours, states = model(), []
+    ours.dropout.p = 1.0
+    for stack in (ours.layers.encoder, ours.layers.decoder):
+        stack.register_forward_pre_hook(lambda stack, arguments: states.append(arguments[0]))
+    ours(tokens(2, 5), tokens(2, 6))
+    assert [tuple(x.shape) for x in states] == [(2, 5, 16), (2, 6, 16)] and all((x == 0).all() for x in states)
+
+
+def test_source_and_target_learn_positions_of_their_own():
+    ours = model(position="learned")
+    assert ours.source_position.table is not ours.target_position.table
+
+
+def test_matrices_start_with_xavier_and_biases_at_zero():
+    ours = model(width=64, hidden=96, tie_output=False, target_vocabulary=40)
+    for module in ours.modules():
+        if isinstance(module, nn.Linear):
+            bound = math.sqrt(6 / sum(module.weight.shape))  # of the uniform distribution
+            assert 0.97 * bound < module.weight.abs().max().item() <= bound
+            assert module.bias is None or (module.bias == 0).all()
+
+
+def test_the_longest_sequence_fits_and_the_cache_counts():
+    ours = model(position="none").eval()
+    assert ours(tokens(1, 20), tokens(1, 20)).shape == (1, 20, 13)
+    conditioned = ours.condition(tokens(1, 5))
+    cache = conditioned.new_cache(21)
+    conditioned(tokens(1, 15), cache=cache)
+    with pytest.raises(ValueError, match="target reaches 21 tokens, but max_length is 20"):
+        conditioned(tokens(1, 6), cache=cache)
+
+
+def test_tokens_may_be_int32_and_none():
+    ours, source, target = model(), tokens(2, 5), tokens(2, 6)
+    assert torch.equal(ours(source.int(), target.int()), ours(source, target))
+    assert ours(source, target[:, :0]).shape == (2, 0, 13)
 
 
 def test_the_output_is_the_target_embedding_when_tied():

@@ -156,6 +156,11 @@ def test_dropout_sits_where_torch_has_it():
     assert abs(our_spread / their_spread - 1) < 0.05
 
 
+def test_every_dropout_of_a_decoder_is_taken_over():
+    ours = from_torch(nn.TransformerDecoderLayer(16, 2, 24, dropout=0.3))
+    assert (ours.attention.dropout, ours.cross_attention.dropout, ours.feed_forward.dropout.p, ours.dropout.p) == (0.3,) * 4
+
+
 @pytest.mark.parametrize("activation", ["relu", F.relu, nn.ReLU(), "gelu", F.gelu, nn.GELU()])
 def test_an_activation_may_be_named_a_function_or_a_module(activation):
     peer = slow_path(nn.TransformerEncoderLayer(8, 2, 12, activation=activation, batch_first=True))
@@ -180,6 +185,11 @@ def test_other_layer_norms_are_refused(module, message):
 
 
 def test_another_class_is_refused():
+    """A subclass too: it may compute something else."""
+    class Centered(nn.LayerNorm):
+        pass
+    with pytest.raises(TypeError, match="got Centered"):
+        from_torch(Centered(4))
     with pytest.raises(TypeError, match=r"from_torch takes .*MultiheadAttention.*, got Conv2d"):
         from_torch(nn.Conv2d(1, 1, 3))
 

@@ -42,6 +42,24 @@ def test_the_bytes_are_on_the_disk_before_the_name_changes(tmp_path, monkeypatch
     assert calls == (["fsync", "replace", "fsync"] if os.name == "posix" else ["fsync", "replace"])
 
 
+def test_all_bytes_have_left_the_process_when_the_disk_is_asked_to_keep_them(tmp_path, monkeypatch):
+    sizes, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (sizes.append(os.fstat(number).st_size), real(number))[1])
+    save_checkpoint(tmp_path / "run.pt", weights=torch.ones(1000))
+    assert sizes[0] == (tmp_path / "run.pt").stat().st_size
+
+
+def test_no_file_is_left_open(tmp_path):
+    def lowest_free():
+        number = os.dup(0)
+        os.close(number)
+        return number
+    before = lowest_free()
+    save_checkpoint(tmp_path / "run.pt", step=1)
+    load_checkpoint(tmp_path / "run.pt")
+    assert lowest_free() == before
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_a_process_killed_while_it_writes_leaves_the_last_good_checkpoint(tmp_path):
     """The child saves once, then begins a second save, and stops in the middle of its bytes until it is killed."""

@@ -86,6 +86,20 @@ def test_clipping_bounds_the_step_and_not_the_record():
     assert history.gradient_norms[0] > 0.1
 
 
+def test_gradients_are_clipped_to_one_unless_told_otherwise():
+    def steep(model, batch):
+        return 100 * loss(model, batch)
+
+    def after_one_step(**options):
+        model, _ = make(dropout=0.0)
+        history = train(model, batches, steep, torch.optim.SGD(model.parameters(), lr=0.01), steps=1, progress=False, **options)
+        assert history.gradient_norms[0] > 10
+        return model
+
+    assert same(after_one_step(), after_one_step(clip_norm=1.0))
+    assert not same(after_one_step(), after_one_step(clip_norm=None))
+
+
 def test_a_gradient_below_the_limit_is_left_alone():
     assert same(run(5, clip_norm=1e6)[0], run(5, clip_norm=None)[0])
 
@@ -150,6 +164,21 @@ def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
     assert same(model, again) and asdict(history) == asdict(same_history)
 
 
+def test_a_checkpoint_holds_the_evaluation_of_its_step(tmp_path):
+    """Broken right after a step that both evaluates and saves, the run must not lose that evaluation."""
+    options = dict(evaluate=lambda model: model(torch.ones(1, 4)).item(), evaluate_every=3, checkpoint_every=3)
+    run(3, checkpoint=tmp_path / "run.pt", **options)
+    _, _, history = run(6, checkpoint=tmp_path / "run.pt", **options)
+    assert [step for step, _ in history.evaluations] == [3, 6]
+
+
+def test_the_bar_of_a_resumed_run_counts_all_steps(tmp_path, capsys):
+    run(2, checkpoint=tmp_path / "run.pt")
+    model, optimizer = make()
+    train(model, batches, loss, optimizer, steps=5, checkpoint=tmp_path / "run.pt")
+    assert "5/5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(poison):
     model, optimizer = make()
@@ -181,14 +210,19 @@ def test_checkpoints_that_do_not_fit_are_refused_and_nothing_is_touched(tmp_path
     with pytest.raises(ValueError, match="run.pt holds another model's weights; expected those of this Linear"):
         train(other, batches, loss, torch.optim.SGD(other.parameters(), lr=0.1), steps=9, checkpoint=path, progress=False)
     assert torch.equal(other.weight, before)
+    wider = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Dropout(), nn.Linear(9, 1))  # the same names, other shapes
+    with pytest.raises(ValueError, match="run.pt holds another model's weights"):
+        train(wider, batches, loss, torch.optim.AdamW(wider.parameters()), steps=9, checkpoint=path, progress=False)
     with pytest.raises(ValueError, match="run.pt has done 6 steps; expected at most steps = 5"):
         run(5, checkpoint=path)
     with pytest.raises(ValueError, match="generators must be 0, .*, got 1"):
         run(9, checkpoint=path, generators=[torch.Generator()])
-    model, _ = make()
+    model, _ = make(seed=1)
+    before = model[0].weight.detach().clone()
     two_groups = torch.optim.AdamW([{"params": model[0].parameters()}, {"params": model[3].parameters()}])
     with pytest.raises(ValueError, match="run.pt holds another optimizer's state"):
         train(model, batches, loss, two_groups, steps=9, checkpoint=path, progress=False)
+    assert torch.equal(model[0].weight, before)
     save_checkpoint(path, step=1)
     with pytest.raises(ValueError, match=r"run.pt lacks \['history', 'model', 'optimizer', 'random'\]"):
         run(9, checkpoint=path)
@@ -223,7 +257,8 @@ def test_runs_without_tqdm(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("steps", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("clip_norm", 0.0), ("autocast", torch.float16)],
+    [("steps", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("clip_norm", 0.0), ("clip_norm", math.nan),
+     ("autocast", torch.float16)],
 )
 def test_wrong_arguments_are_refused_by_name(argument, value):
     model, optimizer = make()
