@@ -176,6 +176,14 @@ def test_the_length_penalty_prefers_longer_outputs():
     assert score.item() == pytest.approx((math.log(0.5) + 3 * math.log(0.9)) / 4, abs=1e-6)
 
 
+def test_the_length_penalty_decides_which_beams_are_kept():
+    """After two steps the ended beam has the largest sum, but the smallest mean: it must make room for 1, 3."""
+    table = torch.tensor([[0.0, 0.6, 0.4, 0.0], [0.0, 0.52, 0.0, 0.48], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    found, score = beam_search(markov(table.clamp(min=1e-9).log()), torch.tensor([[0]]), 3, num_beams=2, eos=2, use_cache=False)
+    assert found.tolist() == [[0, 1, 3, 3]]
+    assert score.item() == pytest.approx(math.log(0.6 * 0.48) / 3, abs=1e-6)
+
+
 def test_the_length_penalty_is_one_unless_told_otherwise():
     options = dict(num_beams=3, eos=4, use_cache=False)
     _, scores = beam_search(markov(GARDEN), START, 4, **options)

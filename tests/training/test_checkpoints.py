@@ -120,6 +120,24 @@ def test_foreign_files_are_refused(tmp_path):
             load_checkpoint(tmp_path / name)
 
 
+class Mischief:
+    """Unpickled without care, it would make a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    path, folder = tmp_path / "run.pt", tmp_path / "made"
+    save_checkpoint(path, step=1, mischief=Mischief(str(folder)))
+    with pytest.raises(ValueError, match="path: run.pt is truncated, damaged or no checkpoint"):
+        load_checkpoint(path)
+    assert not folder.exists()
+
+
 def test_a_missing_file_is_called_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "nowhere.pt")
