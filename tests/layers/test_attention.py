@@ -165,7 +165,23 @@ def test_the_fused_form_is_the_kernel_and_the_explicit_form_is_not(monkeypatch):
     assert calls == []
     scaled_dot_product_attention(states, states, states)
     scaled_dot_product_attention(states, states, states, causal=True)  # told, so that it skips half of the work
-    assert calls == [None, True]
+    assert calls == [False, True]
+
+
+@pytest.mark.parametrize("num_keys, needs_gradient, expected", [
+    (128, True, torch.float32), (129, True, torch.bfloat16), (128, False, torch.bfloat16)])
+@pytest.mark.parametrize("form", ["none", "causal", "float"])
+def test_short_bfloat16_attention_is_differentiated_in_float32(monkeypatch, num_keys, needs_gradient, expected, form):
+    given, kernel = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *a, **o: (given.append(a[0].dtype), kernel(*a, **o))[1])
+    query, key, value = (draw(1, 2, num_keys, 8, seed=i) for i in range(3))
+    mask = draw(num_keys, num_keys, seed=3) if form == "float" else None
+    exact = scaled_dot_product_attention(query, key, value, mask, causal=form == "causal", fused=False)
+    query, key, value = (x.bfloat16().requires_grad_(needs_gradient) for x in (query, key, value))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = scaled_dot_product_attention(query, key, value, mask, causal=form == "causal")
+    assert given == [expected] and output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), exact, atol=0.03, rtol=0.03)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -277,7 +277,8 @@ def test_words_that_do_not_survive_the_text_form_are_refused(tmp_path: Path) -> 
 def test_normal_form_drops_what_depends_on_who_ran_it() -> None:
     cell = code("x", result("1"), count=9, execution={"iopub.execute_input": "2026-01-01"}, tags=["hide-input"])
     cell.outputs[0].metadata = {"needs_background": "light"}
-    notebook = new_notebook(cells=[cell, code("y", count=12)], metadata={"kernelspec": {"name": "mine", "display_name": "Mine"}})
+    kernel = {"kernelspec": {"name": "mine", "display_name": "Mine"}}
+    notebook = new_notebook(cells=[cell, code("y", count=12)], metadata=kernel)
     done = json.loads(tool.serialize(tool.normalize(notebook)))
     assert [c["execution_count"] for c in done["cells"]] == [1, 2]
     assert done["cells"][0]["metadata"] == {"tags": ["hide-input"]}
