@@ -42,7 +42,7 @@ def padding_inverted(lengths, length):
 
 @check.exercise(2, "Causal and padded", reference=real_and_past, mistakes=[
     (real_or_past, "A pair must be allowed by both masks; `or` lets each of them undo the other."),
-    (padding_of_queries, "You masked the queries that are padding. Nobody may look at padding: mask the keys."),
+    (padding_of_queries, "In your mask the rows of padding queries are empty. Hide padding as a key: mask columns, not rows."),
     (padding_inverted, "Your padding mask is True at the padding; here True means may attend."),
 ])
 def check_real_and_past(answer):

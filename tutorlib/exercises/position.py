@@ -176,10 +176,16 @@ def for_every_head(num_heads, length):
     return distance_bias(num_heads, length)[0]
 
 
+def signed_distance(num_heads, length):
+    place = torch.arange(length)
+    return distance_bias(num_heads, length) * (place[:, None] - place).sign()
+
+
 @check.exercise(5, "A bias by distance", reference=distance_bias, mistakes=[
     (lambda num_heads, length: -distance_bias(num_heads, length), "Far keys are favored: the bias must be negative."),
     (without_slopes, "All heads have the slope 1. Each head needs its own, so that some see far."),
     (from_one, "The slopes start at 1: the first head's is 2 ** (-8 / H), since h counts from 1."),
+    (signed_distance, "Keys that come later are favored: the penalty grows with the distance |m - n|, in both directions."),
     (for_every_head, "One matrix for all heads is not enough: the shape is (H, T, T)."),
 ])
 def check_distance_bias(answer):

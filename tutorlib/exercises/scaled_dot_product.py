@@ -186,6 +186,10 @@ def rate_raised(learning_rate, d_k):
     return d_k ** -0.25, learning_rate * d_k ** 0.5
 
 
+def factor_upside_down(learning_rate, d_k):
+    return d_k ** 0.25, learning_rate * d_k ** -0.5
+
+
 def trained_projections(scale, shrink, learning_rate, d_k, steps=4):
     """Projections after some steps of gradient descent on a small lookup, divided by what they were shrunk with."""
     draw = torch.Generator().manual_seed(3)
@@ -203,6 +207,7 @@ def trained_projections(scale, shrink, learning_rate, d_k, steps=4):
     (rate_left_alone, "The first step agrees and the later ones do not: what does the smaller weight do to its gradient?"),
     (rate_of_adam, "This is the rate for Adam, whose steps do not depend on the size of the gradient."),
     (whole_root_twice, "The score is a product of two projections. If both shrink by c, it shrinks by the square of c."),
+    (factor_upside_down, "You made the weights larger. Without the scale the scores are too large, so c must be less than 1."),
     (rate_raised, "The weights have become smaller, and so must the steps."),
 ])
 def check_equivalence(answer):
