@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def default_device() -> torch.device:
     """The CPU, so that outputs compare everywhere, unless the environment variable TUTORLIB_DEVICE names another device.
 
-    Errors: ValueError where the name is no device or this machine does not have it.
+    Raises ValueError where the name is no device or this machine does not have it.
     """
     name = os.environ.get("TUTORLIB_DEVICE", "cpu")
     try:
@@ -62,7 +62,7 @@ def peak_memory(function: Callable[[], Result], device: torch.device | str = "cp
     """Call `function` and return its result and the peak, in bytes, of what torch allocated meanwhile.
 
     Only what the call adds counts: memory that was in use before is subtracted. On the CPU the profiler records every
-    allocation; on CUDA the allocator keeps the peak itself. Errors: ValueError for other devices.
+    allocation; on CUDA the allocator keeps the peak itself. Raises ValueError for other devices.
     """
     device = torch.device(device)
     if device.type == "cpu":

@@ -44,7 +44,7 @@ class Splits(NamedTuple):
 def load_pronunciations() -> Splits:
     """The whole dictionary, split by group: about 90 % train, 5 % valid, 5 % test.
 
-    Errors: ModuleNotFoundError where the package is missing, ValueError where its file is not the expected one.
+    Raises ModuleNotFoundError where the package is missing, ValueError where its file is not the expected one.
     """
     return split(read_dictionary(dictionary_path()))
 
@@ -61,7 +61,7 @@ def dictionary_path(package: str = PACKAGE) -> Path:
 
 
 def read_dictionary(path: Path, sha256: str | None = SHA256) -> list[Entry]:
-    """Entries in the file's (alphabetical) order. ValueError where the file's sha256 is not the expected one."""
+    """Entries in the file's (alphabetical) order. Raises ValueError where the file's sha256 is not the expected one."""
     data = Path(path).read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256:
@@ -124,7 +124,7 @@ class Batch(NamedTuple):
 
 
 def encode_word(word: str) -> Tensor:
-    """Letters of a word and the end mark, (1, S): the source of a model. ValueError for anything but a to z."""
+    """Letters of a word and the end mark, (1, S): the source of a model. Raises ValueError for anything but a to z."""
     return torch.tensor([[*LETTERS.encode(word), LETTERS.end]])  # (1, S)
 
 

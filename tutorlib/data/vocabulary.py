@@ -9,7 +9,7 @@ from torch import Tensor
 class Vocabulary:
     """A fixed list of symbols, numbered from 3; 0 is padding, 1 begins and 2 ends a sequence.
 
-    Errors: ValueError for a symbol that occurs twice, is unknown, or an id out of range.
+    Raises ValueError for a symbol that occurs twice, is unknown, or an id out of range.
     """
 
     pad, begin, end = 0, 1, 2

@@ -9,15 +9,15 @@ from tutorlib.models import Transformer, TransformerConfig
 
 check = ExerciseSheet()
 
-# Exercise 1: 32 layers, 32 heads of width 128 in 8 key-value groups, 4096 tokens, 2 bytes a number
+# Exercise 1: 28 layers, 24 query heads of width 128, 8 key-value heads, 2000 tokens, 2 bytes a number
 
 
-@check.exercise(1, "Bytes of a cache", reference=2 * 32 * 4096 * 8 * 128 * 2, mistakes=[
-    (32 * 4096 * 8 * 128 * 2, "Half of it: a position leaves a key and a value, and each of their numbers has two bytes."),
-    (2 * 32 * 4096 * 32 * 128 * 2, "The cache holds the heads of keys and values, of which there are 8."),
-    (2 * 32 * 4096 * 8 * 128 * 4, "Four bytes a number is float32; this cache is bfloat16."),
-    (2 * 4096 * 8 * 128 * 2, "That is the cache of one layer."),
-    (2 * 32 * 8 * 128 * 2, "That is what one token adds."),
+@check.exercise(1, "Bytes of a cache", reference=2 * 28 * 2000 * 8 * 128 * 2, mistakes=[
+    (28 * 2000 * 8 * 128 * 2, "Half of it: a position leaves a key and a value, and each of their numbers has two bytes."),
+    (2 * 28 * 2000 * 24 * 128 * 2, "The cache holds the heads of keys and values, of which there are 8."),
+    (2 * 28 * 2000 * 8 * 128 * 4, "Four bytes a number is float32; this cache is bfloat16."),
+    (2 * 2000 * 8 * 128 * 2, "That is the cache of one layer."),
+    (2 * 28 * 8 * 128 * 2, "That is what one token adds."),
 ])
 def check_bytes(answer):
     return answer
@@ -103,6 +103,10 @@ def plain_sum(first, first_log, second, second_log):
     return first + second, torch.logaddexp(first_log, second_log)
 
 
+def everything_added(first, first_log, second, second_log):
+    return first + second, first_log + second_log
+
+
 def weighted_by_logarithms(first, first_log, second, second_log):
     log = torch.logaddexp(first_log, second_log)
     return (first_log * first + second_log * second) / (first_log + second_log), log
@@ -121,6 +125,7 @@ def without_care(first, first_log, second, second_log):
 @check.exercise(3, "Merge two partial attentions", reference=merge, mistakes=[
     (plain_average, "An average gives both sets of keys the same weight."),
     (plain_sum, "Each part is normalized already; their sum is not."),
+    (everything_added, "Each part is normalized already; their sum is not. Nor do logarithms of sums add up."),
     (weighted_by_logarithms, "The parts' shares are in proportion to their sums of exponentials, not to the logarithms."),
     (logarithms_added, "Adding logarithms multiplies the sums."),
     (without_care, "overflow"),
@@ -132,8 +137,10 @@ def check_merge(answer):
 
     def merged(size):
         query, key, value = size * torch.randn(3, 4), torch.randn(7, 4), torch.randn(7, 2)
-        out, log = answer(*part(query, key[:3], value[:3]), *part(query, key[3:], value[3:]))
-        return out, log
+        pair = answer(*part(query, key[:3], value[:3]), *part(query, key[3:], value[3:]))
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise Wrong("Return a pair: the attention (T, K) and its log-sum-exp (T, 1).")
+        return pair
 
     small, large = merged(1.0), merged(300.0)
     if not all(x.isfinite().all() for x in large) and all(x.isfinite().all() for x in small):
@@ -165,6 +172,10 @@ def no_feed_forward(width, hidden, num_heads, num_key_value_heads):
     return crossover(width, 0, num_heads, num_key_value_heads)
 
 
+def one_matrix_forward(width, hidden, num_heads, num_key_value_heads):
+    return crossover(width, hidden / 2, num_heads, num_key_value_heads)
+
+
 def square_by_head(width, hidden, num_heads, num_key_value_heads):
     return crossover(width, hidden, num_heads, num_key_value_heads) / num_heads
 
@@ -178,6 +189,7 @@ def six_widths(width, hidden, num_heads, num_key_value_heads):
     (scores_alone, "Each pair costs K multiply-adds in the scores and K more in the average of the values."),
     (no_output_projection, "There is a projection behind the heads as well."),
     (no_feed_forward, "The feed-forward network belongs to the layer: two matrices of D times F."),
+    (one_matrix_forward, "The feed-forward network has two matrices, D times F and F times D."),
     (square_by_head, "H heads of width K = D / H do H times the work of one: the product is D again."),
     (six_widths, "6 D holds for F = 4 D and as many key-value heads as heads."),
 ])
@@ -208,6 +220,11 @@ def beyond_the_end(n, query_block, key_block):
     return sum(math.ceil((start + query_block) / key_block) for start in range(0, n, query_block))
 
 
+def without_short_blocks(n, query_block, key_block):
+    ends = ((start + 1) * query_block for start in range(n // query_block))
+    return sum(min(math.ceil(end / key_block), n // key_block) for end in ends)
+
+
 def half_of_them(n, query_block, key_block):
     return every_block(n, query_block, key_block) // 2
 
@@ -217,6 +234,7 @@ def half_of_them(n, query_block, key_block):
     (without_the_diagonal, "A block on the diagonal is needed: half of its pairs are allowed."),
     (by_the_first_query, "The last query of a block sees furthest: it decides how many blocks of keys are needed."),
     (beyond_the_end, "The last block of queries may be short: no query lies beyond n - 1."),
+    (without_short_blocks, "A short block at the end is a block, too: round up."),
     (half_of_them, "Half of the pairs, but more than half of the blocks: those on the diagonal count whole."),
 ])
 def check_blocks(answer):
@@ -320,6 +338,10 @@ def rounded_down(n, window):
     return (n - 1) // (window - 1)
 
 
+def not_rounded(n, window):
+    return (n - 1) / (window - 1)
+
+
 def doubling(n, window):
     return math.ceil(math.log(n, window))
 
@@ -332,6 +354,7 @@ def window_without_itself(n, window):
     (whole_windows, "A window of w positions holds the query itself: it looks w - 1 back."),
     (window_without_itself, "A window of w positions holds the query itself: it looks w - 1 back."),
     (rounded_down, "A layer too few: the last stretch needs one as well."),
+    (not_rounded, "Layers come whole: round up."),
     (doubling, "The reach grows by the same number of positions with every layer; it does not multiply."),
 ])
 def check_layers(answer):

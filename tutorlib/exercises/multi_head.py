@@ -25,6 +25,10 @@ def count_without_output(width, num_heads, num_key_value_heads):
     return (width * width + width) + 2 * (width * shared + shared)
 
 
+def count_without_shared_biases(width, num_heads, num_key_value_heads):
+    return 2 * (width * width + width) + 2 * width * num_key_value_heads * (width // num_heads)
+
+
 def count_times_heads(width, num_heads, num_key_value_heads):
     return num_heads * 3 * (width * width + width) + width * width + width
 
@@ -40,6 +44,7 @@ def count_all_shared(width, num_heads, num_key_value_heads):
 
 @check.exercise(1, "Count the parameters", reference=count_parameters, mistakes=[
     (count_without_biases, "Each of the four projections has a bias as long as its output."),
+    (count_without_shared_biases, "Keys and values have biases too, as long as their projections are wide."),
     (count_without_output, "The joined heads pass one more projection, W_O."),
     (count_times_heads, "The heads share the features of one projection: each is D / H wide, not D."),
     (count_unshared, "Keys and values have only num_key_value_heads heads, so their projections are narrower."),
@@ -238,6 +243,10 @@ def keep_rescaled(heads, output, keep):
     return output(join(heads * keep[:, None, None]) * keep.numel() / keep.sum())
 
 
+def keep_cut_out(heads, output, keep):
+    return output(join(heads[:, keep]))
+
+
 def keep_on_features(heads, output, keep):
     return output(join(heads) * keep.repeat(heads.size(-1)))
 
@@ -248,6 +257,7 @@ def keep_on_features(heads, output, keep):
     (keep_inverted, "keep is True for the heads that stay."),
     (keep_without_bias, "The bias belongs to no head: it stays."),
     (keep_rescaled, "The other terms of the sum stay as they are: do not rescale them."),
+    (keep_cut_out, "W_O expects D features: set the silent heads to zero instead of taking them out."),
     (keep_on_features, "In the joined features head 0 owns the first K, side by side: repeat_interleave, not repeat."),
 ])
 def check_silence(answer):

@@ -31,7 +31,7 @@ class SinusoidalPosition(nn.Module):
         self.register_buffer("table", sinusoidal_table(max_length, width), persistent=False)  # (max_length, D)
 
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
-        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. ValueError beyond max_length."""
+        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
         end = offset + states.size(1)
         _check_length(end, self.table.size(0))
         return states + self.table[offset:end].to(states.dtype)  # (T, D) broadcast over the batch
@@ -46,7 +46,7 @@ class LearnedPosition(nn.Module):
         nn.init.normal_(self.table, std=0.02)
 
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
-        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. ValueError beyond max_length."""
+        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
         end = offset + states.size(1)
         _check_length(end, self.table.size(0))
         return states + self.table[offset:end]

@@ -35,7 +35,7 @@ def save_checkpoint(path: str | os.PathLike, **state) -> None:
 def load_checkpoint(path: str | os.PathLike) -> dict:
     """The state saved at `path`, tensors on the CPU. Nothing but tensors and plain containers is unpickled.
 
-    Errors: FileNotFoundError; ValueError for a file that is truncated, damaged or no checkpoint of `save_checkpoint`.
+    Raises FileNotFoundError; ValueError for a file that is truncated, damaged or no checkpoint of `save_checkpoint`.
     """
     with open(path, "rb") as file:
         try:

@@ -55,7 +55,7 @@ def train(
     optimizer, history, torch's own random numbers and those of `generators` are restored. Delete the file to start anew.
 
     `autocast=torch.bfloat16` computes the loss in mixed precision.
-    Errors: ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
+    Raises ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
     is not finite.
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)

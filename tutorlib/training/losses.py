@@ -9,7 +9,7 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = No
 
     logits (..., V), targets (...) of token ids. Positions whose target is `ignore` (padding, say) do not count.
     Label smoothing mixes the target with the uniform distribution (Szegedy et al., 2016, section 7).
-    Errors: ValueError where the shapes disagree or every position is ignored.
+    Raises ValueError where the shapes disagree or every position is ignored.
     """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(f"targets must have the shape {tuple(logits.shape[:-1])} of the logits, got {tuple(targets.shape)}")
