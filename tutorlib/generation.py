@@ -63,7 +63,6 @@ def truncate(logits: Tensor, *, top_k: int | None = None, top_p: float | None = 
         ordered, place = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)  # (B, V)
         before = ordered.cumsum(dim=-1) - ordered  # (B, V): the probability of all that come first
         dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, place, before >= top_p)  # (B, V)
-        dropped[torch.arange(len(place)), place[:, 0]] = False  # rounding must not drop the first
         logits = logits.masked_fill(dropped, float("-inf"))
     return logits
 
