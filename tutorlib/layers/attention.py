@@ -64,12 +64,9 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
         return output[(0,) * len(extra)]
 
     scores = (query * scale) @ key.mT  # (B, H, T, S); scaling the query is T K products instead of T S
-    allowed, bias = _split_mask(mask, scores.dtype)
+    allowed, bias = _split_mask(mask, causal, query, key, scores.dtype)
     if bias is not None:
         scores = (scores + bias).clamp(min=torch.finfo(scores.dtype).min)  # the sum may overflow in half precision
-    if causal:
-        look_back = causal_mask(query.size(-2), key.size(-2), query.device)  # (T, S)
-        allowed = look_back if allowed is None else allowed & look_back
     weights = masked_softmax(scores, allowed)  # (B, H, T, S)
     output = F.dropout(weights, dropout) @ value  # (B, H, T, V)
     return (output, weights) if return_weights else output
@@ -82,10 +79,7 @@ def _fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     causal = causal and num_queries > 1  # a single query is the last one and may see every key
     if causal and mask is None and num_queries == num_keys:
         return _kernel(query, key, value, None, dropout, is_causal=True, scale=scale)
-    allowed, bias = _split_mask(mask, query.dtype)
-    if causal:
-        look_back = causal_mask(num_queries, num_keys, query.device)  # (T, S)
-        allowed = look_back if allowed is None else allowed & look_back
+    allowed, bias = _split_mask(mask, causal, query, key, query.dtype)
     if bias is not None:
         allowed = bias.masked_fill(~allowed, float("-inf"))
     return _kernel(query, key, value, allowed, dropout, is_causal=False, scale=scale)
@@ -103,11 +97,16 @@ def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, drop
                                               scale=scale).bfloat16()
 
 
-def _split_mask(mask: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    """A mask as (allowed, bias): what may be attended to, and what is added to the scores, finite in `dtype`."""
-    if mask is None or mask.dtype == torch.bool:
-        return mask, None
-    return mask != float("-inf"), mask.clamp(min=torch.finfo(dtype).min).to(dtype)
+def _split_mask(mask: Tensor | None, causal: bool, query: Tensor, key: Tensor,
+                dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    """Mask and causality as (allowed, bias): what may be attended to, and what is added to the scores, finite in `dtype`."""
+    allowed, bias = mask, None
+    if mask is not None and mask.dtype != torch.bool:
+        allowed, bias = mask != float("-inf"), mask.clamp(min=torch.finfo(dtype).min).to(dtype)
+    if causal:
+        look_back = causal_mask(query.size(-2), key.size(-2), query.device)  # (T, S)
+        allowed = look_back if allowed is None else allowed & look_back
+    return allowed, bias
 
 
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
