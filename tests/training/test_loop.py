@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorlib.training import constant, save_checkpoint, train, warmup_linear
+from tutorlib.training import constant, load_checkpoint, save_checkpoint, train, warmup_linear
 
 
 def batches(step):
@@ -114,6 +114,26 @@ def test_evaluation_happens_on_time_without_dropout_and_without_gradient():
     _, _, history = run(7, evaluate=evaluate, evaluate_every=3)
     assert history.evaluations == [(3, 1), (6, 2), (7, 3)]
     assert modes == [(False, False)] * 3
+
+
+def test_a_run_ends_where_stop_says_so_after_an_evaluation(tmp_path):
+    asked = []
+
+    def stop(history):
+        asked.append(history.evaluations[-1])
+        return len(asked) == 2
+
+    path = tmp_path / "run.pt"
+    model, _, history = run(20, evaluate=lambda model: len(asked), evaluate_every=3, stop=stop, checkpoint=path)
+    assert asked == history.evaluations == [(3, 0), (6, 1)] and len(history.losses) == 6
+    assert same(model, run(6)[0]) and model.training
+    assert len(load_checkpoint(path)["history"]["steps"]) == 6  # the last step is saved, wherever the run ends
+    assert len(run(7, evaluate=lambda model: 0, stop=lambda history: False)[2].losses) == 7
+
+
+def test_stop_without_an_evaluation_is_refused():
+    with pytest.raises(ValueError, match="stop needs an evaluation to look at: expected evaluate, got None"):
+        run(3, stop=lambda history: True)
 
 
 @pytest.mark.parametrize("training", [True, False])

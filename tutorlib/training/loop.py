@@ -37,6 +37,7 @@ def train(
     clip_norm: float | None = 1.0,
     evaluate: Callable[[nn.Module], Any] | None = None,
     evaluate_every: int | None = None,
+    stop: Callable[[History], bool] | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
     autocast: torch.dtype | None = None,
@@ -48,7 +49,8 @@ def train(
     `batches(step)` is the batch of a step, counted from 0: a function, so that a resumed run needs no iterator's state.
     `loss(model, batch)` is a scalar. The optimizer's learning rates are multiplied by `schedule(step)` and are put back at the
     end. Gradients are scaled down to the norm `clip_norm`. `evaluate(model)` is called without gradients, in evaluation mode,
-    after every `evaluate_every` steps and after the last one.
+    after every `evaluate_every` steps and after the last one. `stop(history)` is asked after each evaluation; the run ends
+    where it says yes, and that step is then the last (`regularization.EarlyStopping` is made for this).
 
     With a `checkpoint` path the state is saved after every `checkpoint_every` steps and after the last. Where that file already
     exists, the run goes on from it, and on the CPU ends with the same bits as a run that was never interrupted: model,
@@ -60,6 +62,8 @@ def train(
     """
     _check_counts(steps=steps, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
     _check_options(autocast, clip_norm)
+    if stop is not None and evaluate is None:
+        raise ValueError("stop needs an evaluation to look at: expected evaluate, got None")
     schedule = schedule or constant()
     rates = [group["lr"] for group in optimizer.param_groups]
     history = History()
@@ -81,12 +85,16 @@ def train(
             _record(history, step, value.item(), optimizer.param_groups[0]["lr"], norm.item())
             optimizer.step()
             done = step + 1
+            stopped = False
             if evaluate is not None and (done == steps or (evaluate_every and done % evaluate_every == 0)):
                 history.evaluations.append((done, _evaluate(evaluate, model)))
-            if checkpoint is not None and (done == steps or done % checkpoint_every == 0):
+                stopped = stop is not None and stop(history)
+            if checkpoint is not None and (done == steps or stopped or done % checkpoint_every == 0):
                 _save(checkpoint, model, optimizer, generators, history)
             if hasattr(bar, "set_postfix"):
                 bar.set_postfix(loss=f"{history.losses[-1]:.3f}", rate=f"{history.learning_rates[-1]:.1e}", refresh=False)
+            if stopped:
+                break
     finally:
         model.train(was_training)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
