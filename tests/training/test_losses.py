@@ -1,9 +1,12 @@
-"""The token loss against its definition."""
+"""The losses against their definitions."""
+
+import math
 
 import pytest
 import torch
 
-from tutorlib.training import token_cross_entropy
+from tests.closeness import assert_same
+from tutorlib.training import cross_entropy, token_cross_entropy
 
 
 def test_is_the_mean_negative_log_probability():
@@ -36,3 +39,15 @@ def test_refuses_wrong_shapes_and_nothing_to_learn():
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="every position is 0"):
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), ignore=0)
+
+
+def test_cross_entropy_of_a_model_on_a_batch():
+    """By hand: the label's probability is 1/4, then 1/2; smoothed and mixed labels as PyTorch defines them."""
+    model = torch.nn.Identity()
+    logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
+    labels = torch.tensor([1, 0])
+    assert cross_entropy(model, (logits, labels)).item() == pytest.approx((math.log(4) + math.log(2)) / 2)
+    smooth = cross_entropy(model, (logits, labels), label_smoothing=0.2)
+    shares = torch.tensor([[0.1, 0.9], [0.9, 0.1]])
+    assert_same(smooth, cross_entropy(model, (logits, shares)))
+    assert smooth > cross_entropy(model, (logits, torch.tensor([0, 0])))

@@ -44,4 +44,4 @@ class ShuffledBatches:
 
     def _generator(self, purpose: int, number: int) -> torch.Generator:
         """Random numbers for one epoch's shuffle (purpose 0) or one step's augmentation (1)."""
-        return torch.Generator().manual_seed(((self.seed * 2 + purpose) << 32) + number)
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 2 + purpose)  # torch keeps the lower 32 bits

@@ -1,0 +1,65 @@
+"""Batches: every example once an epoch, the same batch for the same step, random numbers by seed and step."""
+
+import pytest
+import torch
+
+from tutorlib.data.batches import ShuffledBatches
+
+NUMBERS = torch.arange(10)
+
+
+def test_an_epoch_has_each_example_at_most_once_and_pairs_stay_together():
+    batches = ShuffledBatches(NUMBERS, -NUMBERS, batch_size=3)
+    assert len(batches) == 3
+    epoch = [batches(step) for step in range(3)]
+    assert all(first.shape == (3,) and torch.equal(first, -second) for first, second in epoch)
+    assert len(set(torch.cat([first for first, _ in epoch]).tolist())) == 9
+
+
+def test_whole_batches_only_and_an_epoch_of_all_where_it_divides():
+    batches = ShuffledBatches(NUMBERS, batch_size=5)
+    assert torch.cat([batches(0)[0], batches(1)[0]]).sort().values.tolist() == NUMBERS.tolist()
+
+
+def test_epochs_are_shuffled_differently_and_not_in_the_order_given():
+    batches = ShuffledBatches(NUMBERS, batch_size=10)
+    orders = [batches(step)[0].tolist() for step in range(4)]
+    assert len({*map(tuple, orders), tuple(NUMBERS.tolist())}) == 5
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    batches, others = ShuffledBatches(NUMBERS, batch_size=4, seed=1), ShuffledBatches(NUMBERS, batch_size=4, seed=1)
+    later = batches(7)[0]
+    for step in (0, 3, 7):
+        assert torch.equal(batches(step)[0], others(step)[0])
+    assert torch.equal(later, batches(7)[0])
+    assert any(not torch.equal(batches(step)[0], ShuffledBatches(NUMBERS, batch_size=4, seed=2)(step)[0]) for step in range(3))
+
+
+def test_augmentation_draws_by_seed_and_step():
+    def add_noise(numbers, generator):
+        return (numbers + torch.rand(len(numbers), generator=generator),)
+
+    batches = ShuffledBatches(NUMBERS.float(), batch_size=5, augment=add_noise)
+    first, second = batches(0)[0], batches(1)[0]
+    assert torch.equal(first, batches(0)[0])
+    noise, other = first % 1, second % 1
+    assert not torch.equal(noise, other) and (noise > 0).any()
+    again = ShuffledBatches(NUMBERS.float(), batch_size=5, augment=add_noise, seed=1)(0)[0] % 1
+    assert not torch.equal(noise, again)
+
+
+def test_batches_lie_on_the_device(device):
+    assert ShuffledBatches(NUMBERS, batch_size=2, device=device)(0)[0].device.type == device.type
+
+
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_batch_larger_than_the_set_or_empty_is_refused(size):
+    with pytest.raises(ValueError, match=f"batch_size must be from 1 to the 10 examples, got {size}"):
+        ShuffledBatches(NUMBERS, batch_size=size)
+
+
+@pytest.mark.parametrize("tensors", [(), (NUMBERS, NUMBERS[:9])])
+def test_tensors_that_disagree_are_refused(tensors):
+    with pytest.raises(ValueError, match="tensors must share the size of their first dimension, got"):
+        ShuffledBatches(*tensors, batch_size=1)
