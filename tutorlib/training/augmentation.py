@@ -12,6 +12,7 @@ A batch of `data.ShuffledBatches` is augmented by a function of images, labels a
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,7 +38,9 @@ def move(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) - down[:, None]  # (B, H): where each row comes from
     columns = torch.arange(width, device=images.device) - right[:, None]  # (B, W)
-    return _pixels(images, rows[:, :, None], columns[:, None, :])  # (B, C, H, W)
+    rows, columns = rows.clamp(-1, height) + 1, columns.clamp(-1, width) + 1  # in the frame, whose border stands for outside
+    places = rows[:, :, None] * (width + 2) + columns[:, None, :]  # (B, H, W)
+    return _take(_framed(images), places)  # (B, C, H, W)
 
 
 def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
@@ -70,19 +73,19 @@ def turn(images: Tensor, degrees: Tensor) -> Tensor:
 def bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The images' values at points between pixels: (B, C, H', W') for rows and columns (B, H', W'), counted in pixels from 0.
 
-    A value is the mean of the four pixels around the point, each weighted by the area of the opposite rectangle; a pixel
-    outside the image is zero.
+    Interpolated along the row above the point, along the row below it, and between the two. A pixel outside the image is zero.
     """
-    top, left = rows.floor(), columns.floor()  # (B, H', W')
-    low, far = (rows - top)[:, None], (columns - left)[:, None]  # (B, 1, H', W'), in [0, 1)
-    values = images.to(_exact(images))
-    result = (
-        (1 - low) * (1 - far) * _pixels(values, top, left)
-        + (1 - low) * far * _pixels(values, top, left + 1)
-        + low * (1 - far) * _pixels(values, top + 1, left)
-        + low * far * _pixels(values, top + 1, left + 1)
-    )  # (B, C, H', W')
-    return result.to(images.dtype)
+    height, width = images.shape[2:]
+    framed = _framed(images.to(_exact(images)))
+    rows, columns = rows.to(framed.dtype), columns.to(framed.dtype)
+    rows, columns = rows.clamp(-1, height) + 1, columns.clamp(-1, width) + 1  # in the frame, whose border stands for outside
+    top, left = rows.floor().clamp(max=height), columns.floor().clamp(max=width)  # (B, H', W'), of four neighbors the first
+    down, right = (rows - top)[:, None], (columns - left)[:, None]  # (B, 1, H', W'), from 0 to 1
+    first = top.long() * (width + 2) + left.long()
+    above = torch.lerp(_take(framed, first), _take(framed, first + 1), right)  # (B, C, H', W')
+    first = first + width + 2  # a row further down
+    below = torch.lerp(_take(framed, first), _take(framed, first + 1), right)
+    return torch.lerp(above, below, down).to(images.dtype)
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -126,16 +129,15 @@ def cutmix(images: Tensor, labels: Tensor, alpha: float, generator: torch.Genera
     return torch.where(pasted, images[partner], images), _blend(labels, labels[partner], kept)
 
 
-def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """images[b, :, rows[b], columns[b]], (B, C, H', W'), with zeros where the place is outside the image.
+def _framed(images: Tensor) -> Tensor:
+    """The images in a frame of zeros, one pixel wide, with their pixels in a row: (B, C, (H + 2) * (W + 2))."""
+    return F.pad(images, (1, 1, 1, 1)).flatten(2)
 
-    rows and columns broadcast to (B, H', W').
-    """
-    height, width = images.shape[2:]
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)  # (B, H', W')
-    rows, columns = rows.clamp(0, height - 1).long(), columns.clamp(0, width - 1).long()
-    b = torch.arange(len(images), device=images.device)[:, None, None]
-    return images[b, :, rows, columns].movedim(-1, 1) * inside[:, None]  # (B, H', W', C) -> (B, C, H', W')
+
+def _take(pixels: Tensor, places: Tensor) -> Tensor:
+    """pixels[b, :, places[b]]: (B, C, H, W) for pixels (B, C, n) and places (B, H, W)."""
+    flat = places.flatten(1)[:, None].expand(-1, pixels.size(1), -1)  # (B, C, H*W)
+    return pixels.gather(2, flat).unflatten(2, places.shape[1:])
 
 
 def _boxes(images: Tensor, heights: Tensor, widths: Tensor, generator: torch.Generator) -> Tensor:
