@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Variant
+from benchmarks.harness import Variant, autocast, inference, training_step
 from tutorlib.device import has_fast_bfloat16
 from tutorlib.pretrained import from_torch
 
@@ -24,41 +24,14 @@ def _pair() -> tuple[Callable[[], Tensor], Callable[[], Tensor], list[nn.Module]
     return (lambda: peer(source, target, tgt_mask=look_ahead, tgt_is_causal=True)), (lambda: ours(source, target)), [peer, ours]
 
 
-def _autocast(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    def run() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return forward()
-    return run
-
-
-def _step(forward: Callable[[], Tensor], model: nn.Module) -> Callable[[], Tensor]:
-    """Forward, mean square as the loss, backward, fused AdamW; compared by the gradient of the first parameter."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)  # rate 0: every round does the same work
-    watched = max(model.parameters(), key=lambda parameter: parameter.numel())
-
-    def run() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        forward().float().square().mean().backward()
-        optimizer.step()
-        return torch.stack([watched.grad.norm(), watched.grad.abs().max()])
-    return run
-
-
-def _inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    def run() -> Tensor:
-        with torch.inference_mode():
-            return forward()
-    return run
-
-
 def training() -> list[Variant]:
     """A step of nn.Transformer (the measure), ours, and both with autocast where the CPU has the instructions."""
     peer, ours, (peer_model, our_model) = _pair()
-    variants = [Variant("nn.Transformer, float32", _step(peer, peer_model)),
-                Variant("tutorlib, float32", _step(ours, our_model))]
+    variants = [Variant("nn.Transformer, float32", training_step(peer, peer_model)),
+                Variant("tutorlib, float32", training_step(ours, our_model))]
     if has_fast_bfloat16("cpu"):
-        variants += [Variant("nn.Transformer, bfloat16 autocast", _step(_autocast(peer), peer_model), 0.1),
-                     Variant("tutorlib, bfloat16 autocast", _step(_autocast(ours), our_model), 0.1)]
+        variants += [Variant("nn.Transformer, bfloat16 autocast", training_step(autocast(peer), peer_model), 0.1),
+                     Variant("tutorlib, bfloat16 autocast", training_step(autocast(ours), our_model), 0.1)]
     return variants
 
 
@@ -67,8 +40,8 @@ def forward() -> list[Variant]:
     peer, ours, models = _pair()
     for model in models:
         model.eval()
-    variants = [Variant("nn.Transformer, float32", _inference(peer)), Variant("tutorlib, float32", _inference(ours))]
+    variants = [Variant("nn.Transformer, float32", inference(peer)), Variant("tutorlib, float32", inference(ours))]
     if has_fast_bfloat16("cpu"):
-        variants += [Variant("nn.Transformer, bfloat16 autocast", _inference(_autocast(peer)), 0.1),
-                     Variant("tutorlib, bfloat16 autocast", _inference(_autocast(ours)), 0.1)]
+        variants += [Variant("nn.Transformer, bfloat16 autocast", inference(autocast(peer)), 0.1),
+                     Variant("tutorlib, bfloat16 autocast", inference(autocast(ours)), 0.1)]
     return variants

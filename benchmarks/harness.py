@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,32 @@ def _row(name: str, pairs: list[tuple[float, float]]) -> Row:
     ratios = [first / own for first, own in pairs]
     low, ratio, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
     return Row(name, statistics.median(own for _, own in pairs), ratio, low, high)
+
+
+def autocast(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same work in bfloat16 where PyTorch allows it."""
+    def run() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward()
+    return run
+
+
+def inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same work without a record for gradients."""
+    def run() -> Tensor:
+        with torch.inference_mode():
+            return forward()
+    return run
+
+
+def training_step(forward: Callable[[], Tensor], model: nn.Module) -> Callable[[], Tensor]:
+    """Forward, mean square as the loss, backward, fused AdamW; compared by the gradient of the largest parameter."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)  # rate 0: every round does the same work
+    watched = max(model.parameters(), key=lambda parameter: parameter.numel())
+
+    def run() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        forward().float().square().mean().backward()
+        optimizer.step()
+        return torch.stack([watched.grad.norm(), watched.grad.abs().max()])
+    return run
