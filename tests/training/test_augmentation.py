@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.closeness import assert_same
+from tests.closeness import assert_same, assert_same_gradients
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.training.augmentation import bilinear, cutmix, cutout, mixup, move, rotate, shift, turn
 from tutorlib.training.regularization import smooth_labels
@@ -124,19 +124,29 @@ def test_a_shift_of_nothing_changes_nothing():
 
 @given(seed=st.integers(0, 10**6), height=st.integers(1, 8), width=st.integers(1, 8), dtype=st.sampled_from([torch.float32,
                                                                                                           torch.float64]))
-def test_bilinear_is_torchs_grid_sample(seed, height, width, dtype):
+def test_bilinear_in_either_form_is_torchs_grid_sample(seed, height, width, dtype):
     images = draw(3, 2, height, width, seed=seed, dtype=dtype)
     rows, columns = 1.5 * torch.randn(2, 3, 4, 5, generator=generator(seed), dtype=dtype) + torch.tensor(
         [height / 2, width / 2], dtype=dtype).view(2, 1, 1, 1)
     grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)  # (B, H', W', 2), x before y
-    assert_same(bilinear(images, rows, columns), F.grid_sample(images, grid, align_corners=False))
+    for fused in (True, False):
+        assert_same(bilinear(images, rows, columns, fused=fused), F.grid_sample(images, grid, align_corners=False))
 
 
-def test_bilinear_by_hand():
+def test_both_forms_of_bilinear_have_the_same_gradients():
+    images = draw(dtype=torch.float64).requires_grad_()
+    places = (4 * torch.rand(2, 6, 3, 3, generator=generator(), dtype=torch.float64) + 0.01).requires_grad_()
+    explicit, fused = (bilinear(images, *places, fused=fused) for fused in (False, True))
+    assert_same_gradients(explicit, fused, [images, places], [images, places])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_bilinear_by_hand(fused):
     image = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     rows, columns = torch.tensor([[[0.0, 0.5, 0.25]]]), torch.tensor([[[1.0, 0.5, 0.0]]])
-    assert bilinear(image, rows, columns).flatten().tolist() == [1.0, 1.5, 0.5]
-    assert bilinear(image, torch.tensor([[[-0.5]]]), torch.tensor([[[1.0]]])).item() == 0.5  # half of it lies outside
+    assert bilinear(image, rows, columns, fused=fused).flatten().tolist() == [1.0, 1.5, 0.5]
+    half_outside = bilinear(image, torch.tensor([[[-0.5]]]), torch.tensor([[[1.0]]]), fused=fused)
+    assert half_outside.item() == 0.5
 
 
 @given(seed=st.integers(0, 10**6), side=st.integers(1, 12))
@@ -147,7 +157,8 @@ def test_turn_is_torchs_affine_grid(seed, side):
     zero = torch.zeros_like(cosine)
     theta = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    assert_same(turn(images, degrees), F.grid_sample(images, grid, align_corners=False))
+    for fused in (True, False):
+        assert_same(turn(images, degrees, fused=fused), F.grid_sample(images, grid, align_corners=False))
 
 
 @pytest.mark.parametrize("side", [4, 7])
@@ -155,7 +166,8 @@ def test_turn_is_torchs_affine_grid(seed, side):
 def test_a_quarter_turn_is_rot90(side, quarters, device):
     images = draw(height=side, width=side).to(device)
     degrees = torch.full((6,), 90.0 * quarters, device=device)
-    assert_same(turn(images, degrees).cpu(), images.rot90(quarters, (2, 3)).cpu())
+    for fused in (True, False):
+        assert_same(turn(images, degrees, fused=fused).cpu(), images.rot90(quarters, (2, 3)).cpu())
 
 
 def test_a_turn_keeps_the_pixels_of_an_oblong_image_square():

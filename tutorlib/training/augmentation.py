@@ -54,10 +54,10 @@ def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor
     return turn(images, degrees * (2 * _uniform(len(images), generator).to(images.device) - 1))
 
 
-def turn(images: Tensor, degrees: Tensor) -> Tensor:
+def turn(images: Tensor, degrees: Tensor, *, fused: bool = True) -> Tensor:
     """Turn image b counterclockwise by degrees[b] about its center, with bilinear interpolation and zeros outside.
 
-    degrees is (B,). Equal to `F.grid_sample` (align_corners=False) on the grid of the same points.
+    degrees is (B,). `fused` chooses the form of `bilinear`.
     """
     _check_images(images)
     _check_one_each(images, degrees=degrees)
@@ -67,25 +67,34 @@ def turn(images: Tensor, degrees: Tensor) -> Tensor:
     right = torch.arange(width, device=images.device) - (width - 1) / 2  # (W,)
     rows = angle.sin() * right + angle.cos() * down + (height - 1) / 2  # (B, H, W): where each pixel comes from
     columns = angle.cos() * right - angle.sin() * down + (width - 1) / 2  # (B, H, W)
-    return bilinear(images, rows, columns)
+    return bilinear(images, rows, columns, fused=fused)
 
 
-def bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def bilinear(images: Tensor, rows: Tensor, columns: Tensor, *, fused: bool = True) -> Tensor:
     """The images' values at points between pixels: (B, C, H', W') for rows and columns (B, H', W'), counted in pixels from 0.
 
     Interpolated along the row above the point, along the row below it, and between the two. A pixel outside the image is zero.
+    `fused` has `F.grid_sample` do it, which counts from -1 at an image's left or top edge to 1 at its right or bottom edge.
     """
+    values = images.to(_exact(images))
+    if not fused:
+        return _interpolated(values, rows.to(values), columns.to(values)).to(images.dtype)
     height, width = images.shape[2:]
-    framed = _framed(images.to(_exact(images)))
-    rows, columns = rows.to(framed.dtype), columns.to(framed.dtype)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)  # (B, H', W', 2), x before y
+    return F.grid_sample(values, grid.to(values), align_corners=False).to(images.dtype)
+
+
+def _interpolated(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    height, width = images.shape[2:]
     rows, columns = rows.clamp(-1, height) + 1, columns.clamp(-1, width) + 1  # in the frame, whose border stands for outside
     top, left = rows.floor().clamp(max=height), columns.floor().clamp(max=width)  # (B, H', W'), of four neighbors the first
     down, right = (rows - top)[:, None], (columns - left)[:, None]  # (B, 1, H', W'), from 0 to 1
     first = top.long() * (width + 2) + left.long()
+    framed = _framed(images)
     above = torch.lerp(_take(framed, first), _take(framed, first + 1), right)  # (B, C, H', W')
     first = first + width + 2  # a row further down
     below = torch.lerp(_take(framed, first), _take(framed, first + 1), right)
-    return torch.lerp(above, below, down).to(images.dtype)
+    return torch.lerp(above, below, down)
 
 
 def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
