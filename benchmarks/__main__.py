@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, encoder_decoder
+from benchmarks import attention, encoder_decoder, optimizers, recurrent, resnet
 from benchmarks.harness import Row, compare
 from tutorlib.device import has_fast_bfloat16
 
@@ -67,6 +67,13 @@ def main() -> None:
     layer = f"Causal self-attention, batch 1, width {attention.WIDTH}, {attention.HEADS} heads, float32, inference."
     comparisons += [(f"Attention layer at n = {length}", layer, lambda length=length: attention.layer(length))
                     for length in attention.LENGTHS]
+    comparisons += [("ResNet-18: training step", f"{resnet.SIZES}; forward, backward and fused AdamW.", resnet.training),
+                    ("ResNet-18: inference", f"{resnet.SIZES}; evaluation mode.", resnet.forward),
+                    ("LSTM: training step", f"{recurrent.SIZES}; forward and backward.", recurrent.training),
+                    ("LSTM: forward pass", f"{recurrent.SIZES}; inference.", recurrent.forward)]
+    for name, shapes in (("a small GPT", optimizers.gpt()), ("ResNet-18", optimizers.resnet18())):
+        comparisons += [(f"{method} on the parameters of {name}", optimizers.caption(shapes),
+                         lambda method=method, shapes=shapes: optimizers.step(method, shapes)) for method in optimizers.METHODS]
     for title, caption, variants in comparisons:
         sections.append(table(title, caption, compare(variants(), arguments.rounds, clock)))
         print(sections[-1])

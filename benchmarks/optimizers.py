@@ -1,5 +1,6 @@
 """One optimizer step against `torch.optim` in its three forms, on the parameters of a small GPT and of ResNet-18."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -34,6 +35,11 @@ def resnet18() -> list[tuple[int, ...]]:
             shapes += convolution(before, channels, 1)
         before = channels
     return [*shapes, (1000, 512), (1000,)]
+
+
+def caption(shapes: list[tuple[int, ...]]) -> str:
+    """What is stepped, in a sentence."""
+    return f"One step on {sum(map(math.prod, shapes)):,} parameters in {len(shapes)} tensors, float32."
 
 
 def step(method: str, shapes: list[tuple[int, ...]]) -> list[Variant]:

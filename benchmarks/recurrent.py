@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Variant
+from benchmarks.harness import Variant, inference
 from tutorlib.layers.recurrent import LSTM
 from tutorlib.pretrained import from_torch
 
@@ -37,10 +37,7 @@ def _forms() -> list[tuple[str, Callable[[], Tensor], nn.Module]]:
 
 def forward() -> list[Variant]:
     """Inference on (32, 128, 256)."""
-    def run(call: Callable[[], Tensor]) -> Tensor:
-        with torch.inference_mode():
-            return call()
-    return [Variant(name, lambda call=call: run(call)) for name, call, _ in _forms()]
+    return [Variant(name, inference(call)) for name, call, _ in _forms()]
 
 
 def training() -> list[Variant]:

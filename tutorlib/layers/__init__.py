@@ -20,6 +20,7 @@ from tutorlib.layers.convolution import (
 )
 from tutorlib.layers.normalization import BatchNorm, LayerNorm, RMSNorm, batch_norm, layer_norm, rms_norm
 from tutorlib.layers.position import LearnedPosition, RotaryPosition, SinusoidalPosition, sinusoidal_table
+from tutorlib.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from tutorlib.layers.transformer import (
     Decoder,
     DecoderCache,
@@ -31,9 +32,41 @@ from tutorlib.layers.transformer import (
 )
 
 __all__ = [
-    "BatchNorm", "ConvNorm", "Decoder", "DecoderCache", "DecoderLayer", "Encoder", "EncoderDecoder", "EncoderLayer",
-    "FeedForward", "KeyValueCache", "LayerNorm", "LearnedPosition", "MultiHeadAttention", "RMSNorm", "RotaryPosition",
-    "SinusoidalPosition", "avg_pool2d", "batch_norm", "blockwise_attention", "causal_mask", "conv2d",
-    "fold_batch_norms", "layer_norm", "masked_softmax", "max_pool2d", "output_size", "receptive_field", "rms_norm",
-    "scaled_dot_product_attention", "sinusoidal_table", "windows",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BatchNorm",
+    "ConvNorm",
+    "Decoder",
+    "DecoderCache",
+    "DecoderLayer",
+    "Encoder",
+    "EncoderDecoder",
+    "EncoderLayer",
+    "FeedForward",
+    "GRUCell",
+    "KeyValueCache",
+    "LSTMCell",
+    "LayerNorm",
+    "LearnedPosition",
+    "MultiHeadAttention",
+    "RMSNorm",
+    "RNNCell",
+    "RotaryPosition",
+    "SinusoidalPosition",
+    "avg_pool2d",
+    "batch_norm",
+    "blockwise_attention",
+    "causal_mask",
+    "conv2d",
+    "fold_batch_norms",
+    "layer_norm",
+    "masked_softmax",
+    "max_pool2d",
+    "output_size",
+    "receptive_field",
+    "rms_norm",
+    "scaled_dot_product_attention",
+    "sinusoidal_table",
+    "windows",
 ]

@@ -69,13 +69,13 @@ class RNNCell(Cell):
 
 
 class LSTMCell(Cell):
-    """A memory c that is only scaled and added to, and gates that decide what enters, what stays and what is shown.
+    """A memory c that is only scaled and added to, and gates that decide what enters, what stays and what is shown::
 
-    i, f, g, o = W_x x + b_x + W_h h + b_h, cut in four (torch's order: input gate, forget gate, candidate, output gate)
-    c' = σ(f) c + σ(i) tanh(g)
-    h' = σ(o) tanh(c')
+        i, f, g, o = W_x x + b_x + W_h h + b_h, cut in four
+        c' = σ(f) c + σ(i) tanh(g)
+        h' = σ(o) tanh(c')
 
-    Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. `forget_bias` starts the
+    The four lie in torch's order: input gate, forget gate, candidate, output gate. Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. `forget_bias` starts the
     forget gate's bias at that value; at 1 the gate begins nearly open, so that memory lasts (Jozefowicz et al. 2015).
     """
 
@@ -101,12 +101,12 @@ class LSTMCell(Cell):
 
 
 class GRUCell(Cell):
-    """A mean of the old state and a candidate, weighted by the update gate z; the reset gate r lets the candidate forget.
+    """A mean of the old state and a candidate, weighted by the update gate z; the reset gate r lets the candidate forget::
 
-    r = σ(W_r x + b_r + U_r h + c_r)
-    z = σ(W_z x + b_z + U_z h + c_z)
-    n = tanh(W_n x + b_n + r (U_n h + c_n))
-    h' = (1 - z) n + z h
+        r = σ(W_r x + b_r + U_r h + c_r)
+        z = σ(W_z x + b_z + U_z h + c_z)
+        n = tanh(W_n x + b_n + r (U_n h + c_n))
+        h' = (1 - z) n + z h
 
     The gates lie in torch's order r, z, n. The reset gate acts behind the product with U_n, as in cuDNN and in the first
     version of Cho et al. 2014 (arXiv 1406.1078v1); the published version (v3) has U_n (r h), the gate before the product.

@@ -1,12 +1,18 @@
-"""Training: the loop, learning-rate schedules, losses, checkpoints."""
+"""Training: the loop, optimizers, learning-rate schedules, losses, regularization, augmentation, evaluation, checkpoints."""
 
 from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
 from tutorlib.training.evaluation import accuracy
 from tutorlib.training.loop import History, train
 from tutorlib.training.losses import cross_entropy, token_cross_entropy
+from tutorlib.training.optimizers import SGD, Adam, AdamW
+from tutorlib.training.regularization import EarlyStopping
 from tutorlib.training.schedules import constant, warmup_cosine, warmup_inverse_sqrt, warmup_linear
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "EarlyStopping",
     "History",
     "accuracy",
     "constant",

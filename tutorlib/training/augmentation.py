@@ -4,7 +4,7 @@ Images are (B, C, H, W), of a floating-point dtype, on any device; results have 
 `torch.Generator`, which may live on another device than the images: the same generator makes the same change everywhere.
 Where a function changes labels too they are probabilities (B, K) over K classes, as `regularization.smooth_labels` makes them.
 
-A batch of `data.ShuffledBatches` is augmented by a function of images, labels and generator:
+A batch of `data.ShuffledBatches` is augmented by a function of images, labels and generator::
 
     lambda images, labels, generator: (shift(images, 2, generator), labels)
 """

@@ -45,7 +45,7 @@ class _Elementwise(Optimizer):
 
 
 class SGD(_Elementwise):
-    """Stochastic gradient descent with momentum mu, in torch's form, where the learning rate stands outside the buffer:
+    """Stochastic gradient descent with momentum mu, in torch's form, where the learning rate stands outside the buffer::
 
         g     <-  g + weight_decay * theta
         b     <-  mu * b + g
@@ -76,7 +76,7 @@ class SGD(_Elementwise):
 
 
 class Adam(_Elementwise):
-    """Running averages of the gradient and of its square; the one is divided by the root of the other:
+    """Running averages of the gradient and of its square; the one is divided by the root of the other::
 
         g     <-  g + weight_decay * theta
         m     <-  beta1 * m + (1 - beta1) * g
@@ -99,7 +99,7 @@ class Adam(_Elementwise):
 
 
 class AdamW(_Elementwise):
-    """Adam whose weight decay stays out of the gradient: every weight shrinks by the same factor, whatever its gradients were.
+    """Adam whose weight decay stays out of the gradient: every weight shrinks by the same factor, whatever its gradients were::
 
         theta <-  theta - lr * weight_decay * theta
         m, v and theta as in `Adam`, with the bare gradient

@@ -83,11 +83,11 @@ def dropout(states: Tensor, probability: float, *, generator: torch.Generator | 
 
 
 class EarlyStopping:
-    """Ends a run when its evaluations no longer improve, and remembers the weights of the best one.
+    """Ends a run when its evaluations no longer improve, and remembers the weights of the best one::
 
-    stopping = EarlyStopping(model, patience=5)
-    train(model, ..., evaluate=validation_loss, evaluate_every=10, stop=stopping)
-    stopping.restore()
+        stopping = EarlyStopping(model, patience=5)
+        train(model, ..., evaluate=validation_loss, evaluate_every=10, stop=stopping)
+        stopping.restore()
 
     The run ends after `patience` evaluations in a row that were not strictly better than the best. `value` takes the number
     to compare from what `evaluate` returned; smaller is better unless `larger_is_better`. NaN is never better.
