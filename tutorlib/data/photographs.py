@@ -34,7 +34,7 @@ def load_photographs() -> list[Photograph]:
 
     Raises ModuleNotFoundError where `foolbox` is not installed, ValueError where its files are not the expected ones.
     """
-    from PIL import Image  # matplotlib brings it; the package itself does not need it
+    from PIL import Image  # an extra, as plots are: the package itself does not need it
 
     paths = [installed_file("foolbox", f"data/imagenet_{number:02d}_{label}.jpg", what="The set of photographs")
              for number, label in enumerate(LABELS)]

@@ -75,8 +75,9 @@ class LSTMCell(Cell):
         c' = σ(f) c + σ(i) tanh(g)
         h' = σ(o) tanh(c')
 
-    The four lie in torch's order: input gate, forget gate, candidate, output gate. Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. `forget_bias` starts the
-    forget gate's bias at that value; at 1 the gate begins nearly open, so that memory lasts (Jozefowicz et al. 2015).
+    The four lie in torch's order: input gate, forget gate, candidate, output gate. Source: Hochreiter & Schmidhuber 1997, with
+    the forget gate of Gers, Schmidhuber & Cummins 2000. `forget_bias` starts the forget gate's bias at that value; at 1 the
+    gate begins nearly open, so that memory lasts (Jozefowicz et al. 2015).
     """
 
     num_gates = 4
