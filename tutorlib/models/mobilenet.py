@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from tutorlib.layers.convolution import ConvNorm
 
+# The paper's table 2: expansion of the width, channels, blocks, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""The paper's table 2: expansion of the width, channels, blocks, stride of the first block."""
 
 
 class InvertedBottleneck(nn.Module):
