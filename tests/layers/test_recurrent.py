@@ -60,11 +60,17 @@ def test_padding_changes_nothing_and_gets_nothing(kind, fused, bidirectional):
 
 @KINDS
 @FORMS
-def test_the_gradient_of_padding_is_zero(kind, fused):
-    ours, inputs = layer(kind, num_layers=2, bidirectional=True, fused=fused), sequences().requires_grad_()
-    ours(inputs, lengths=LENGTHS)[0].sum().backward()
-    padding = torch.arange(6) >= LENGTHS[:, None]  # (B, T)
-    assert (inputs.grad[padding] == 0).all() and (inputs.grad[~padding].abs() > 0).all()
+def test_the_gradient_of_padding_is_zero_and_padding_has_no_part_in_any(kind, fused):
+    ours, padding = layer(kind, num_layers=2, bidirectional=True, fused=fused), torch.arange(6) >= LENGTHS[:, None]  # (B, T)
+    gradients = []
+    for value in (0.0, float("nan")):
+        inputs = sequences().masked_fill(padding[..., None], value).requires_grad_()
+        outputs, state = ours(inputs, lengths=LENGTHS)
+        loss = outputs.sum() + sum(part.sum() for part in tensors(state))
+        gradients.append(torch.autograd.grad(loss, [inputs, *ours.parameters()]))
+    for with_zeros, with_nan in zip(*gradients, strict=True):
+        assert_same(with_nan, with_zeros)
+    assert (gradients[0][0][padding] == 0).all() and (gradients[0][0][~padding].abs() > 0).all()
 
 
 @KINDS
@@ -238,8 +244,9 @@ def test_it_follows_device_and_dtype(device, kind, fused, dtype):
 @FORMS
 def test_a_batch_may_be_empty_and_a_sequence_may_not(fused):
     ours = layer(LSTM, fused=fused)
-    outputs, (hidden, memory) = ours(torch.zeros(0, 4, 3))
-    assert outputs.shape == (0, 4, 5) and hidden.shape == memory.shape == (1, 0, 5)
+    for lengths in (None, torch.zeros(0, dtype=torch.int64)):
+        outputs, (hidden, memory) = ours(torch.zeros(0, 4, 3), lengths=lengths)
+        assert outputs.shape == (0, 4, 5) and hidden.shape == memory.shape == (1, 0, 5)
     with pytest.raises(ValueError, match=r"inputs must have the shape \(B, T, 3\) with T at least 1, got \(2, 0, 3\)"):
         ours(torch.zeros(2, 0, 3))
 

@@ -206,7 +206,7 @@ class Recurrent(nn.Module):
                                                                 cell.from_input.bias, cell.from_state.bias)
                    if weight is not None]
         options = (len(weights) == 4 * len(self.cells), self.num_layers, self.dropout, self.training, self.num_directions == 2)
-        if lengths is None:
+        if lengths is None or lengths.numel() == 0:  # an empty batch cannot be packed
             outputs, *last = self.kernel(inputs, state, weights, *options, True)  # True: batch first
             return outputs, tuple(last) if self.has_memory else last[0]
         # Packed: the rows sorted by length, and the real positions of each time step one behind the other.
