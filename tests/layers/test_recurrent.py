@@ -162,17 +162,12 @@ def test_dropout_acts_between_layers_in_training(kind, fused):
     assert ours.dropout == 0.3
     ours.dropout = 1.0
     outputs, state = ours(sequences())
-    blind = unroll(ours.cells[1], torch.zeros(4, 6, 5), _zeros(kind))[0]
+    blind = unroll(ours.cells[1], torch.zeros(4, 6, 5))[0]
     assert_same(outputs, blind)
     assert_same(tensors(state)[0][0], tensors(ours.eval()(sequences())[1])[0][0])
     assert (ours(sequences())[0] - blind).abs().max() > 1e-3
     single = layer(kind, dropout=0.9, fused=fused)
     assert_same(single(sequences())[0], copy.deepcopy(single).eval()(sequences())[0])
-
-
-def _zeros(kind):
-    zeros = torch.zeros(4, 5)
-    return (zeros, zeros) if kind is LSTM else zeros
 
 
 @KINDS
@@ -270,6 +265,16 @@ PAIR = "a pair \\(hidden, memory\\) of tensors"
 def test_calls_that_do_not_fit(fused, kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         layer(kind, fused=fused)(*arguments)
+
+
+@pytest.mark.parametrize("cell, arguments, message", [
+    (RNNCell(3, 5), (torch.zeros(2, 6, 3),), r"inputs must have the shape \(B, 3\), got \(2, 6, 3\)"),
+    (GRUCell(3, 5), (torch.zeros(2, 5),), r"inputs must have the shape \(B, 3\), got \(2, 5\)"),
+    (GRUCell(3, 5), (torch.zeros(2, 3), torch.zeros(1, 5)), r"state must be a tensor of shape .* \(2, 5\), got \(1, 5\)"),
+    (LSTMCell(3, 5), (torch.zeros(2, 3), torch.zeros(2, 5)), rf"state must be {PAIR} of shape \(B, D\) = \(2, 5\), got")])
+def test_steps_that_do_not_fit(cell, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cell(*arguments)
 
 
 @pytest.mark.parametrize("make, message", [

@@ -33,7 +33,7 @@ class Cell(nn.Module):
     num_gates = 1
     has_memory = False  # True: the state is a pair
 
-    def __init__(self, input_width: int, hidden: int, bias: bool = True):
+    def __init__(self, input_width: int, hidden: int, *, bias: bool = True):
         super().__init__()
         if input_width < 1 or hidden < 1:
             raise ValueError(f"input_width and hidden must be at least 1, got input_width={input_width}, hidden={hidden}")
@@ -43,10 +43,14 @@ class Cell(nn.Module):
             nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
 
     def forward(self, inputs: Tensor, state: State | None = None) -> State:
-        """inputs (B, C), state (B, D) or a pair of them, zero if not given -> the next state."""
-        if state is None:
-            zeros = inputs.new_zeros(inputs.size(0), self.from_state.in_features)  # (B, D)
-            state = (zeros, zeros) if self.has_memory else zeros
+        """inputs (B, C), state (B, D) or a pair of them, zero if not given -> the next state.
+
+        Raises ValueError for shapes that do not fit.
+        """
+        input_width, hidden = self.from_input.in_features, self.from_state.in_features
+        if inputs.dim() != 2 or inputs.size(-1) != input_width:
+            raise ValueError(f"inputs must have the shape (B, {input_width}), got {tuple(inputs.shape)}")
+        state = _first_state(state, inputs, (inputs.size(0), hidden), "(B, D)", self.has_memory)
         return self.step(self.from_input(inputs), state)
 
     def step(self, projected: Tensor, state: State) -> State:
@@ -58,7 +62,7 @@ class RNNCell(Cell):
     """h' = tanh(W_x x + b_x + W_h h + b_h) (Elman 1990), or with a ReLU in place of the tanh."""
 
     def __init__(self, input_width: int, hidden: int, *, nonlinearity: str = "tanh", bias: bool = True):
-        super().__init__(input_width, hidden, bias)
+        super().__init__(input_width, hidden, bias=bias)
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"nonlinearity must be one of {sorted(NONLINEARITIES)}, got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
@@ -84,7 +88,7 @@ class LSTMCell(Cell):
     has_memory = True
 
     def __init__(self, input_width: int, hidden: int, *, bias: bool = True, forget_bias: float | None = None):
-        super().__init__(input_width, hidden, bias)
+        super().__init__(input_width, hidden, bias=bias)
         if forget_bias is None:
             return
         if not bias:
@@ -115,9 +119,6 @@ class GRUCell(Cell):
 
     num_gates = 3
 
-    def __init__(self, input_width: int, hidden: int, *, bias: bool = True):
-        super().__init__(input_width, hidden, bias)
-
     def step(self, projected: Tensor, state: Tensor) -> Tensor:
         """projected (B, 3D), state (B, D) -> (B, D)."""
         reset_x, update_x, candidate_x = projected.chunk(3, dim=-1)  # (B, D) each
@@ -127,20 +128,22 @@ class GRUCell(Cell):
         return (1 - update) * candidate + update * state
 
 
-def unroll(cell: Cell, inputs: Tensor, state: State, real: Tensor | None = None, *,
+def unroll(cell: Cell, inputs: Tensor, state: State | None = None, real: Tensor | None = None, *,
            backward: bool = False) -> tuple[Tensor, State]:
-    """Run a cell over time: inputs (B, T, C), state (B, D) or a pair -> hidden states (B, T, D), the last state.
+    """Run a cell over time: inputs (B, T, C), state (B, D) or a pair, zero if not given -> hidden states (B, T, D), last state.
 
     `real` (B, T) boolean is True at the positions that count: elsewhere a row keeps its state and puts out zero. With
     `backward` time runs from T - 1 to 0, so that a right-padded row starts at its own end.
     """
+    state = _first_state(state, inputs, (inputs.size(0), cell.from_state.in_features), "(B, D)", cell.has_memory)
     projected = cell.from_input(inputs).unbind(dim=1)  # T of (B, gates x D), in one product
-    outputs = list(projected)
-    for t in reversed(range(len(projected))) if backward else range(len(projected)):
+    times = range(inputs.size(1))
+    outputs = []
+    for t in reversed(times) if backward else times:
         new = cell.step(projected[t], state)
         state = new if real is None else _each(partial(torch.where, real[:, t, None]), new, state)
-        outputs[t] = state[0] if cell.has_memory else state  # (B, D)
-    hidden = torch.stack(outputs, dim=1)  # (B, T, D)
+        outputs.append(state[0] if cell.has_memory else state)  # (B, D)
+    hidden = torch.stack(outputs[::-1] if backward else outputs, dim=1)  # (B, T, D)
     return hidden if real is None else hidden.masked_fill(~real[..., None], 0.0), state
 
 
@@ -149,6 +152,19 @@ def _each(function: Callable[..., Tensor], *states: State) -> State:
     if isinstance(states[0], Tensor):
         return function(*states)
     return tuple(function(*parts) for parts in zip(*states, strict=True))
+
+
+def _first_state(state: State | None, inputs: Tensor, shape: tuple[int, ...], letters: str, has_memory: bool) -> State:
+    """The state, or zeros like the inputs; raises ValueError where it does not have the shape."""
+    if state is None:
+        zeros = inputs.new_zeros(shape)
+        return (zeros, zeros) if has_memory else zeros
+    parts = (state,) if isinstance(state, Tensor) else tuple(state)
+    if len(parts) != 1 + has_memory or any(part.shape != shape for part in parts):
+        expected = "a pair (hidden, memory) of tensors" if has_memory else "a tensor"
+        raise ValueError(f"state must be {expected} of shape {letters} = {shape}, got "
+                         f"{' and '.join(str(tuple(part.shape)) for part in parts)}")
+    return parts if has_memory else parts[0]
 
 
 class Recurrent(nn.Module):
@@ -178,7 +194,8 @@ class Recurrent(nn.Module):
         there. Raises ValueError for shapes that do not fit and lengths outside [1, T].
         """
         self._check_inputs(inputs, lengths)
-        state = self._check_state(inputs, state)
+        shape = (len(self.cells), inputs.size(0), self.hidden)
+        state = _first_state(state, inputs, shape, "(layers x directions, B, D)", self.has_memory)
         if self.fused:
             return self._fused(inputs, state, lengths)
         return self._explicit(inputs, state, lengths)
@@ -234,19 +251,6 @@ class Recurrent(nn.Module):
                              f"{tuple(lengths.shape)}")
         if lengths.numel() and not 1 <= int(lengths.min()) <= int(lengths.max()) <= inputs.size(1):
             raise ValueError(f"lengths must lie in [1, T] = [1, {inputs.size(1)}], got {lengths.tolist()}")
-
-    def _check_state(self, inputs: Tensor, state: State | None) -> State:
-        """The state, or zeros of its shape."""
-        shape = (len(self.cells), inputs.size(0), self.hidden)
-        if state is None:
-            zeros = inputs.new_zeros(shape)
-            return (zeros, zeros) if self.has_memory else zeros
-        parts = (state,) if isinstance(state, Tensor) else tuple(state)
-        if len(parts) != 1 + self.has_memory or any(part.shape != shape for part in parts):
-            expected = "a pair (hidden, memory) of tensors" if self.has_memory else "a tensor"
-            raise ValueError(f"state must be {expected} of shape (layers x directions, B, D) = {shape}, got "
-                             f"{' and '.join(str(tuple(part.shape)) for part in parts)}")
-        return parts if self.has_memory else parts[0]
 
 
 class RNN(Recurrent):
