@@ -387,6 +387,7 @@ X = Variable(torch.ones(2, 3))
     (lambda: Variable(torch.arange(3)), r"value must be a floating-point tensor .*, got tensor\(\[0, 1, 2\]\)"),
     (lambda: Variable(3.0), "value must be a floating-point tensor .*, got 3.0"),
     (lambda: cross_entropy(X, torch.tensor([0, 1, 2])), r"scores must be \(B, C\) and labels \(B,\), got \(2, 3\) and \(3,\)"),
+    (lambda: cross_entropy(Variable(torch.ones(2, 3, 4)), torch.tensor([0, 1])), r"got \(2, 3, 4\) and \(2,\)"),
     (lambda: cross_entropy(X[0], torch.tensor(1)), r"scores must be \(B, C\) and labels \(B,\), got \(3,\) and \(\)"),
     (lambda: cross_entropy(X, torch.tensor([0, 3])), "labels must be from 0 to 2, got 0 to 3"),
     (lambda: cross_entropy(X, torch.tensor([-1, 2])), "labels must be from 0 to 2, got -1 to 2"),
