@@ -364,6 +364,13 @@ def test_device_and_dtype_follow_the_input(device, dtype):
         assert not tensor.requires_grad
 
 
+def test_nothing_is_made_on_another_device():
+    x = Variable(torch.ones(3, 4, device="meta"))  # a device that every machine has; it knows shapes only
+    result = (x[[0, 2]].max(1) + 1).sum()
+    result.backward()
+    assert (result.value.device.type, x.grad.device.type, x.grad.shape) == ("meta", "meta", (3, 4))
+
+
 # Refusals
 
 X = Variable(torch.ones(2, 3))
@@ -380,6 +387,7 @@ X = Variable(torch.ones(2, 3))
     (lambda: X @ torch.ones(3), r"operands of @ must be matrices .*, got the shapes \(2, 3\) and \(3,\)"),
     (lambda: Variable(torch.ones(2, 1, 3)) @ torch.ones(3, 3, 2), r"broadcast, got \(2, 1, 3\) and \(3, 3, 2\)"),
     (lambda: X + torch.ones(2, 3).double(), "operand must be a number, or torch.float32 on cpu, got torch.float64 on cpu"),
+    (lambda: X + torch.ones(2, 3, device="meta"), "number, or torch.float32 on cpu, got torch.float32 on meta"),
     (lambda: X * "3", "operand must be a number, or torch.float32 on cpu, got '3'"),
     (lambda: X**X, "exponent must be a number"),
     (lambda: X * torch.ones(3, requires_grad=True), "value must be a floating-point tensor without requires_grad"),
