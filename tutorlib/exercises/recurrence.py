@@ -1,0 +1,272 @@
+"""Exercises of the chapter on recurrence."""
+import math
+
+import torch
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# 1: two ones in a row
+
+def two_ones():
+    return torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]]), torch.tensor([0.0, -1.0]), torch.tensor([0.0, 1.0])
+
+
+def two_ones_without_bias():
+    return two_ones()[0], torch.zeros(2), two_ones()[2]
+
+
+def two_ones_anywhere():
+    weight, bias, readout = two_ones()
+    return torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]), bias, readout  # the first unit counts all ones
+
+
+def the_last_bit():
+    weight, bias, _ = two_ones()
+    return weight, bias, torch.tensor([1.0, 0.0])
+
+
+def the_parity():
+    weight = torch.tensor([[1.0, 1.0], [-2.0, -2.0], [1.0, 1.0]])
+    return weight, torch.tensor([0.0, -1.0]), torch.tensor([1.0, -2.0])
+
+
+def read(answer, bits):
+    """The network's answers (T,) to bits (T,)."""
+    weight, bias, readout = (torch.as_tensor(part, dtype=torch.float32) for part in answer)
+    state, outputs = torch.zeros(2), []
+    for bit in bits:
+        state = (torch.cat([state, bit[None]]) @ weight + bias).relu()  # (D,)
+        outputs.append(state @ readout)
+    return torch.stack(outputs)
+
+
+@check.exercise(1, "Two ones in a row", reference=two_ones, mistakes=[
+    (two_ones_without_bias, "The second unit must stay silent for a single one: give it a bias."),
+    (two_ones_anywhere, "The first unit must hold the last bit alone, so the old state must not add to it."),
+    (the_last_bit, "This tells the last bit. The answer is in the unit that needs two ones to wake."),
+    (the_parity, "This is the network for parity. What must the state remember here?"),
+])
+def check_two_ones(answer):
+    parts = answer()
+    if not isinstance(parts, (tuple, list)) or len(parts) != 3:
+        raise Wrong("Return three tensors: the weight (3, 2), the bias (2,) and the readout (2,).")
+    if [tuple(torch.as_tensor(part).shape) for part in parts] != [(3, 2), (2,), (2,)]:
+        raise Wrong("The shapes must be (3, 2), (2,) and (2,): two rows for the state, one for the bit.")
+    return read(parts, torch.tensor([1.0, 1, 0, 1, 1, 1, 0, 0, 1, 0, 1, 1]))
+
+
+# 2: count the parameters
+
+def count_parameters(input_width, hidden, gates, num_layers, directions):
+    first = gates * (hidden * (input_width + hidden) + 2 * hidden)
+    later = gates * (hidden * (directions * hidden + hidden) + 2 * hidden)
+    return directions * (first + (num_layers - 1) * later)
+
+
+def count_one_bias(input_width, hidden, gates, num_layers, directions):
+    first = gates * (hidden * (input_width + hidden) + hidden)
+    later = gates * (hidden * (directions * hidden + hidden) + hidden)
+    return directions * (first + (num_layers - 1) * later)
+
+
+def count_without_biases(input_width, hidden, gates, num_layers, directions):
+    first = gates * hidden * (input_width + hidden)
+    later = gates * hidden * (directions * hidden + hidden)
+    return directions * (first + (num_layers - 1) * later)
+
+
+def count_narrow_second_layer(input_width, hidden, gates, num_layers, directions):
+    first = gates * (hidden * (input_width + hidden) + 2 * hidden)
+    later = gates * (hidden * (hidden + hidden) + 2 * hidden)
+    return directions * (first + (num_layers - 1) * later)
+
+
+def count_equal_layers(input_width, hidden, gates, num_layers, directions):
+    return directions * num_layers * gates * (hidden * (input_width + hidden) + 2 * hidden)
+
+
+def count_one_direction(input_width, hidden, gates, num_layers, directions):
+    return count_parameters(input_width, hidden, gates, num_layers, directions) // directions
+
+
+@check.exercise(2, "Count the parameters", reference=count_parameters, mistakes=[
+    (count_one_bias, "PyTorch's layers keep two biases for each gate, one for the input and one for the state."),
+    (count_without_biases, "Each gate has biases too, two of width D."),
+    (count_narrow_second_layer, "A second layer reads the outputs of all directions: its input is directions * D wide."),
+    (count_equal_layers, "Only the first layer reads the inputs. The others read the outputs below them."),
+    (count_one_direction, "Each direction has cells of its own."),
+])
+def check_count(answer):
+    return [answer(12, 32, 1, 1, 1), answer(12, 32, 4, 1, 1), answer(12, 32, 3, 3, 1), answer(12, 32, 4, 2, 2)]
+
+
+# 3: a bias for a memory
+
+def forget_bias(steps, share):
+    gate = share ** (1 / steps)
+    return math.log(gate / (1 - gate))
+
+
+def bias_is_the_gate(steps, share):
+    return share ** (1 / steps)
+
+
+def bias_for_one_step(steps, share):
+    return math.log(share / (1 - share))
+
+
+def bias_of_the_quotient(steps, share):
+    gate = 1 - (1 - share) / steps
+    return math.log(gate / (1 - gate))
+
+
+def bias_by_logarithm(steps, share):
+    return math.log(steps)
+
+
+def bias_turned(steps, share):
+    return -forget_bias(steps, share)
+
+
+@check.exercise(3, "A bias for a memory", reference=forget_bias, mistakes=[
+    (bias_is_the_gate, "That is the gate's value. Which bias makes the sigmoid take it?"),
+    (bias_for_one_step, "The gate is applied at every step: its power must be the share."),
+    (bias_of_the_quotient, "The losses multiply, they do not add: solve gate ** steps = share."),
+    (bias_by_logarithm, "That is the approximation for the share 1/e and many steps. Solve the equation exactly."),
+    (bias_turned, "A gate near 1 needs a large positive bias: mind the sign."),
+])
+def check_bias(answer):
+    return [float(answer(50, 0.5)), float(answer(20, 0.9)), float(answer(200, math.exp(-1)))]
+
+
+# 4: one step back
+
+def step_back(gradient, state, w_state):
+    return (gradient * (1 - state.square())) @ w_state.T
+
+
+def back_without_transpose(gradient, state, w_state):
+    return (gradient * (1 - state.square())) @ w_state
+
+
+def back_without_slope(gradient, state, w_state):
+    return gradient @ w_state.T
+
+
+def back_slope_last(gradient, state, w_state):
+    return (gradient @ w_state.T) * (1 - state.square())
+
+
+def back_slope_of_tanh(gradient, state, w_state):
+    return (gradient * (1 - state.tanh().square())) @ w_state.T
+
+
+def back_slope_not_squared(gradient, state, w_state):
+    return (gradient * (1 - state)) @ w_state.T
+
+
+@check.exercise(4, "One step back", reference=step_back, mistakes=[
+    (back_without_transpose, "The gradient goes back through U, so it meets the transpose: g @ U.T."),
+    (back_without_slope, "The activation is missing: multiply by the slope of tanh."),
+    (back_slope_last, "Backwards, the activation comes first and the matrix second."),
+    (back_slope_of_tanh, "The state is the value of tanh already: its slope is 1 - state squared."),
+    (back_slope_not_squared, "The slope of tanh at a is 1 - tanh(a) squared."),
+])
+def check_step_back(answer):
+    return answer(torch.randn(3, 4), torch.randn(3, 4).tanh(), torch.randn(4, 4))
+
+
+# 5: the last real output
+
+def last_real(outputs, lengths):
+    return outputs[torch.arange(len(lengths)), lengths - 1]
+
+
+def last_padded(outputs, lengths):
+    return outputs[:, -1]
+
+
+def one_too_far(outputs, lengths):
+    return outputs[torch.arange(len(lengths)), lengths]
+
+
+def all_pairs(outputs, lengths):
+    return outputs[:, lengths - 1]
+
+
+def first_output(outputs, lengths):
+    return outputs[:, 0]
+
+
+def mean_of_real(outputs, lengths):
+    real = torch.arange(outputs.size(1)) < lengths[:, None]
+    return (outputs * real[..., None]).sum(dim=1) / lengths[:, None]
+
+
+@check.exercise(5, "The last real output", reference=last_real, mistakes=[
+    (last_padded, "That is the last position of the padded batch, the mistake of the chapter."),
+    (one_too_far, "Positions are counted from 0: the last of n is n - 1."),
+    (all_pairs, "This takes every row at every end, (B, B, D). Index rows and positions together."),
+    (first_output, "That is the first output."),
+    (mean_of_real, "That is the mean of the real outputs, not the last one."),
+])
+def check_last_real(answer):
+    return answer(torch.randn(4, 6, 3), torch.tensor([2, 5, 1, 4]))
+
+
+# 6: clip
+
+def clip(gradients, limit):
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    return [gradient * min(1.0, limit / norm) for gradient in gradients]
+
+
+def clip_each(gradients, limit):
+    return [gradient * min(1.0, limit / gradient.norm()) for gradient in gradients]
+
+
+def clip_values(gradients, limit):
+    return [gradient.clamp(-limit, limit) for gradient in gradients]
+
+
+def clip_always(gradients, limit):
+    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    return [gradient * limit / norm for gradient in gradients]
+
+
+def clip_by_sum_of_norms(gradients, limit):
+    norm = sum(gradient.norm() for gradient in gradients)
+    return [gradient * min(1.0, limit / norm) for gradient in gradients]
+
+
+def clip_by_square(gradients, limit):
+    square = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+    return [gradient * min(1.0, limit / square) for gradient in gradients]
+
+
+@check.exercise(6, "Clip a gradient", reference=clip, mistakes=[
+    (clip_each, "One norm for all tensors together: clipping each by its own changes the direction."),
+    (clip_values, "Cutting single entries changes the direction. Scale the whole gradient."),
+    (clip_always, "A gradient below the limit stays as it is."),
+    (clip_by_sum_of_norms, "The norm of all entries is the root of the sum of their squares, not a sum of norms."),
+    (clip_by_square, "The norm is the root of the sum of squares."),
+])
+def check_clip(answer):
+    large, small = [torch.randn(3, 4), 3 * torch.randn(5)], [torch.randn(3, 4) / 50, torch.randn(5) / 50]
+    return list(answer(large, 2.0)) + list(answer(small, 2.0))
+
+
+# 7: where the costs meet
+
+@check.exercise(7, "Where the costs meet", reference=1024, mistakes=[
+    (2048, "That is where attention's core alone meets the LSTM. Add the projections."),
+    (512, "n = D is too short. Write 2 n n D + 4 n D D = 8 n D D and solve for n."),
+    (3072, "The projections add to attention's cost, so the crossing comes earlier, not later."),
+    (256, "n = D / 2 is too short. Write 2 n n D + 4 n D D = 8 n D D and solve for n."),
+    (4096, "Per step the LSTM takes 8 D D in all: four products with a (2D, D) matrix."),
+])
+def check_crossing(answer):
+    return answer
