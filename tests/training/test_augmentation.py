@@ -147,6 +147,7 @@ def test_bilinear_by_hand(fused):
     assert bilinear(image, rows, columns, fused=fused).flatten().tolist() == [1.0, 1.5, 0.5]
     half_outside = bilinear(image, torch.tensor([[[-0.5]]]), torch.tensor([[[1.0]]]), fused=fused)
     assert half_outside.item() == 0.5
+    assert bilinear(image.double(), rows, columns, fused=fused).dtype == torch.float64  # whatever the places are
 
 
 @given(seed=st.integers(0, 10**6), side=st.integers(1, 12))
