@@ -12,6 +12,7 @@ def test_an_epoch_has_each_example_at_most_once_and_pairs_stay_together():
     batches = ShuffledBatches(NUMBERS, -NUMBERS, batch_size=3)
     assert len(batches) == 3
     epoch = [batches(step) for step in range(3)]
+    assert all(isinstance(batch, tuple) for batch in epoch)
     assert all(first.shape == (3,) and torch.equal(first, -second) for first, second in epoch)
     assert len(set(torch.cat([first for first, _ in epoch]).tolist())) == 9
 
@@ -36,21 +37,39 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert any(not torch.equal(batches(step)[0], ShuffledBatches(NUMBERS, batch_size=4, seed=2)(step)[0]) for step in range(3))
 
 
-def test_augmentation_draws_by_seed_and_step():
-    def add_noise(numbers, generator):
-        return (numbers + torch.rand(len(numbers), generator=generator),)
+def test_augmentation_takes_the_whole_batch_and_draws_by_seed_and_step():
+    def add_noise(numbers, others, generator):
+        return numbers, others, torch.rand(len(numbers), generator=generator)
 
-    batches = ShuffledBatches(NUMBERS.float(), batch_size=5, augment=add_noise)
-    first, second = batches(0)[0], batches(1)[0]
-    assert torch.equal(first, batches(0)[0])
-    noise, other = first % 1, second % 1
-    assert not torch.equal(noise, other) and (noise > 0).any()
-    again = ShuffledBatches(NUMBERS.float(), batch_size=5, augment=add_noise, seed=1)(0)[0] % 1
-    assert not torch.equal(noise, again)
+    batches = ShuffledBatches(NUMBERS, -NUMBERS, batch_size=5, augment=add_noise)
+    first, negative, noise = batches(0)
+    assert torch.equal(first, -negative) and torch.equal(first, ShuffledBatches(NUMBERS, batch_size=5)(0)[0])
+    assert torch.equal(noise, batches(0)[2])
+    assert not torch.equal(noise, batches(1)[2])  # of the same epoch
+    assert not torch.equal(noise, ShuffledBatches(NUMBERS, -NUMBERS, batch_size=5, augment=add_noise, seed=1)(0)[2])
 
 
-def test_batches_lie_on_the_device(device):
+def test_no_two_seeds_and_no_shuffle_and_augmentation_share_their_random_numbers():
+    """Permutations that augmentation draws are none of the epochs' shuffles, and another seed has other shuffles."""
+    def permute(numbers, generator):
+        return (torch.randperm(len(numbers), generator=generator),)
+
+    drawn = []
+    for options in (dict(seed=0), dict(seed=1), dict(seed=2), dict(seed=0, augment=permute), dict(seed=1, augment=permute)):
+        batches = ShuffledBatches(torch.arange(20), batch_size=20, **options)
+        drawn += [tuple(batches(step)[0].tolist()) for step in range(8)]
+    assert len(set(drawn)) == 5 * 8
+
+
+def test_the_seed_is_0_and_a_batch_has_64_examples_unless_told_otherwise():
+    examples = torch.arange(200)
+    assert torch.equal(ShuffledBatches(examples)(1)[0], ShuffledBatches(examples, batch_size=64, seed=0)(1)[0])
+
+
+@pytest.mark.parametrize("own", ["cpu", "meta"])  # meta: a device that every machine has; it knows shapes only
+def test_batches_lie_on_the_device(device, own):
     assert ShuffledBatches(NUMBERS, batch_size=2, device=device)(0)[0].device.type == device.type
+    assert ShuffledBatches(NUMBERS.to(own), batch_size=2, device="meta")(0)[0].device.type == "meta"
 
 
 @pytest.mark.parametrize("size", [0, 11])

@@ -1,5 +1,6 @@
 """The digits: counts, ranges, order, and no image in both sets."""
 
+import gzip
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from tutorlib.data import digits
 from tutorlib.data.digits import load_digits
+from tutorlib.data.packages import installed_file
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,16 @@ def test_classes_take_turns(data):
 def test_no_image_is_in_both_sets_or_twice(data):
     rows = torch.cat([data.train.images, data.test.images]).flatten(1)
     assert len(torch.unique(rows, dim=0)) == 5000
+
+
+def test_the_last_hundred_of_each_digit_are_the_test_set_pixel_by_pixel(data):
+    """The file, read by hand: 500 rows of each digit, 784 pixels from the top left, then the digit."""
+    lines = gzip.decompress(installed_file(digits.PACKAGE, digits.FILE).read_bytes()).decode().splitlines()
+    for digit in (0, 3, 9):
+        for row, split, place in ((0, data.train, 0), (399, data.train, 399), (400, data.test, 0), (499, data.test, 99)):
+            *pixels, label = (float(entry) for entry in lines[500 * digit + row].split(","))
+            assert label == digit
+            assert torch.equal(split.images[10 * place + digit].flatten(), torch.tensor(pixels) / 255)
 
 
 def test_images_stand_upright_and_bear_their_labels(data):

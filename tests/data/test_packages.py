@@ -29,11 +29,18 @@ def test_the_file_is_found_and_the_package_not_imported(package):
 def test_another_content_is_refused(package):
     with pytest.raises(ValueError, match=f"path: numbers.csv has sha256 .*; expected {'0' * 64}, .*requirements-data.txt"):
         installed_file(package, "data/numbers.csv", "0" * 64)
+    found = hashlib.sha256(b"1,2,3\n").hexdigest()
+    for expected in (found[:-1], found[:-1] + ("1" if found[-1] == "0" else "0"), ""):  # wrong at the end, or no sum at all
+        with pytest.raises(ValueError, match=f"has sha256 {found}; expected {expected}, "):
+            installed_file(package, "data/numbers.csv", expected)
 
 
 def test_a_missing_file_is_named(package):
-    with pytest.raises(FileNotFoundError, match="The numbers: the installed package 'a-package' has no data/letters.csv"):
+    with pytest.raises(FileNotFoundError, match="The numbers: the installed package 'a-package' has no data/letters.csv; "
+                                                "expected the version that requirements-data.txt pins"):
         installed_file(package, "data/letters.csv", distribution="a-package", what="The numbers")
+    with pytest.raises(FileNotFoundError, match=f"This data: the installed package '{package}' has no data; "):  # a folder
+        installed_file(package, "data")
 
 
 @pytest.mark.parametrize("package", ["a_package_that_is_not_there", "bisect"])  # the second is a module, and has no folder

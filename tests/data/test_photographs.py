@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tutorlib.data import photographs
+from tutorlib.data import packages, photographs
+from tutorlib.data.packages import installed_file
 from tutorlib.data.photographs import MEAN, STD, load_class_names, load_photographs, to_input
 
 
@@ -17,6 +18,10 @@ def test_twenty_photographs_with_their_labels():
     names = load_class_names()
     assert [names[picture.label] for picture in pictures[:5]] == ["Bullmastiff", "folding chair", "beaker",
                                                                 "horse chestnut seed", "strawberry"]
+    from PIL import Image
+    with Image.open(installed_file("foolbox", "data/imagenet_04_949.jpg")) as picture:  # PIL counts columns first
+        assert pictures[4].image[:, 100, 300].tolist() == list(picture.getpixel((300, 100)))
+        assert pictures[4].image.shape[:0:-1] == picture.size
     strawberry = pictures[4].image.float().mean((1, 2))
     assert strawberry[0] > strawberry[1] and strawberry[0] > strawberry[2]  # the first channel is red
     assert not {"foolbox", "open_clip"} & set(sys.modules)
@@ -39,7 +44,16 @@ def test_input_is_the_middle_square_normalized():
     assert pixels[:, :, :112].abs().max() < 1e-5 and (pixels[:, :, 112:] - 1).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(("height", "width"), [(512, 512), (300, 400), (400, 300), (100, 120)])
+def test_white_and_black_as_pretrained_networks_know_them(device):
+    """Red, green, blue: (1 - 0.485) / 0.229 is 2.2489, -0.485 / 0.229 is -2.1179, and so on."""
+    for value, expected in ((255, [2.2489, 2.4286, 2.6400]), (0, [-2.1179, -2.0357, -1.8044])):
+        inputs = to_input(torch.full((3, 260, 270), value, dtype=torch.uint8, device=device))
+        torch.testing.assert_close(inputs.cpu(), torch.tensor(expected).view(1, 3, 1, 1).expand(1, 3, 224, 224),
+                                   atol=1e-4, rtol=0)
+    assert to_input(torch.zeros(3, 256, 256, dtype=torch.uint8, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (300, 400), (400, 300), (100, 120), (300, 412), (412, 300)])
 def test_input_resizes_the_shorter_edge_to_eight_sevenths(height, width):
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     scale = 256 / min(height, width)
@@ -48,6 +62,14 @@ def test_input_resizes_the_shorter_edge_to_eight_sevenths(height, width):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     torch.testing.assert_close(to_input(image), (resized[..., top : top + 224, left : left + 224] - mean) / std)
     assert to_input(image, side=112).shape == (1, 3, 112, 112)
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="The set of photographs comes from the package 'foolbox'"):
+        load_photographs()
+    with pytest.raises(ModuleNotFoundError, match="The list of class names comes from the package 'open_clip_torch'"):
+        load_class_names()
 
 
 def test_changed_files_are_refused(monkeypatch):

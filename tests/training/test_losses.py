@@ -39,15 +39,18 @@ def test_refuses_wrong_shapes_and_nothing_to_learn():
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="every position is 0"):
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), ignore=0)
+    with pytest.raises(IndexError):  # -1 is no token, and nothing asks to ignore it
+        token_cross_entropy(torch.zeros(3, 5), torch.tensor([2, -1, 0]))
 
 
 def test_cross_entropy_of_a_model_on_a_batch():
     """By hand: the label's probability is 1/4, then 1/2; smoothed and mixed labels as PyTorch defines them."""
-    model = torch.nn.Identity()
     logits = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
+    model, inputs = torch.nn.Linear(2, 2, bias=False), torch.eye(2)
+    model.weight.data = logits.T  # so that model(inputs) is logits
     labels = torch.tensor([1, 0])
-    assert cross_entropy(model, (logits, labels)).item() == pytest.approx((math.log(4) + math.log(2)) / 2)
-    smooth = cross_entropy(model, (logits, labels), label_smoothing=0.2)
+    assert cross_entropy(model, (inputs, labels)).item() == pytest.approx((math.log(4) + math.log(2)) / 2)
+    smooth = cross_entropy(model, (inputs, labels), label_smoothing=0.2)
     shares = torch.tensor([[0.1, 0.9], [0.9, 0.1]])
-    assert_same(smooth, cross_entropy(model, (logits, shares)))
-    assert smooth > cross_entropy(model, (logits, torch.tensor([0, 0])))
+    assert_same(smooth, cross_entropy(model, (inputs, shares)))
+    assert smooth > cross_entropy(model, (inputs, torch.tensor([0, 0])))
