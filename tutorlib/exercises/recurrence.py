@@ -142,44 +142,7 @@ def check_bias(answer):
     return [float(answer(50, 0.5)), float(answer(20, 0.9)), float(answer(200, math.exp(-1)))]
 
 
-# 4: one step back
-
-def step_back(gradient, state, w_state):
-    return (gradient * (1 - state.square())) @ w_state.T
-
-
-def back_without_transpose(gradient, state, w_state):
-    return (gradient * (1 - state.square())) @ w_state
-
-
-def back_without_slope(gradient, state, w_state):
-    return gradient @ w_state.T
-
-
-def back_slope_last(gradient, state, w_state):
-    return (gradient @ w_state.T) * (1 - state.square())
-
-
-def back_slope_of_tanh(gradient, state, w_state):
-    return (gradient * (1 - state.tanh().square())) @ w_state.T
-
-
-def back_slope_not_squared(gradient, state, w_state):
-    return (gradient * (1 - state)) @ w_state.T
-
-
-@check.exercise(4, "One step back", reference=step_back, mistakes=[
-    (back_without_transpose, "The gradient goes back through U, so it meets the transpose: g @ U.T."),
-    (back_without_slope, "The activation is missing: multiply by the slope of tanh."),
-    (back_slope_last, "Backwards, the activation comes first and the matrix second."),
-    (back_slope_of_tanh, "The state is the value of tanh already: its slope is 1 - state squared."),
-    (back_slope_not_squared, "The slope of tanh at a is 1 - tanh(a) squared."),
-])
-def check_step_back(answer):
-    return answer(torch.randn(3, 4), torch.randn(3, 4).tanh(), torch.randn(4, 4))
-
-
-# 5: the last real output
+# 4: the last real output
 
 def last_real(outputs, lengths):
     return outputs[torch.arange(len(lengths)), lengths - 1]
@@ -206,7 +169,7 @@ def mean_of_real(outputs, lengths):
     return (outputs * real[..., None]).sum(dim=1) / lengths[:, None]
 
 
-@check.exercise(5, "The last real output", reference=last_real, mistakes=[
+@check.exercise(4, "The last real output", reference=last_real, mistakes=[
     (last_padded, "That is the last position of the padded batch, the mistake of the chapter."),
     (one_too_far, "Positions are counted from 0: the last of n is n - 1."),
     (all_pairs, "This takes every row at every end, (B, B, D). Index rows and positions together."),
@@ -217,7 +180,7 @@ def check_last_real(answer):
     return answer(torch.randn(4, 6, 3), torch.tensor([2, 5, 1, 4]))
 
 
-# 6: clip
+# 5: clip
 
 def clip(gradients, limit):
     norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
@@ -247,7 +210,7 @@ def clip_by_square(gradients, limit):
     return [gradient * min(1.0, limit / square) for gradient in gradients]
 
 
-@check.exercise(6, "Clip a gradient", reference=clip, mistakes=[
+@check.exercise(5, "Clip a gradient", reference=clip, mistakes=[
     (clip_each, "One norm for all tensors together: clipping each by its own changes the direction."),
     (clip_values, "Cutting single entries changes the direction. Scale the whole gradient."),
     (clip_always, "A gradient below the limit stays as it is."),
@@ -259,9 +222,9 @@ def check_clip(answer):
     return list(answer(large, 2.0)) + list(answer(small, 2.0))
 
 
-# 7: where the costs meet
+# 6: where the costs meet
 
-@check.exercise(7, "Where the costs meet", reference=1024, mistakes=[
+@check.exercise(6, "Where the costs meet", reference=1024, mistakes=[
     (2048, "That is where attention's core alone meets the LSTM. Add the projections."),
     (512, "n = D is too short. Write 2 n n D + 4 n D D = 8 n D D and solve for n."),
     (3072, "The projections add to attention's cost, so the crossing comes earlier, not later."),
