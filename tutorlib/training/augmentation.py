@@ -2,7 +2,7 @@
 
 Images are (B, C, H, W), of a floating-point dtype, on any device; results have the same. Random numbers come from a
 `torch.Generator`, which may live on another device than the images: the same generator makes the same change everywhere.
-Where a function changes labels too they are probabilities (B, K) over K classes, as `regularization.smooth_labels` makes them.
+Where a function changes labels too they are probabilities (B, classes), as `regularization.smooth_labels` makes them.
 
 A batch of `data.ShuffledBatches` is augmented by a function of images, labels and generator::
 
@@ -112,8 +112,8 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def mixup(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blend each image with another of the batch, and their labels with the same weights.
 
-    labels (B, K) are probabilities. The weights m and 1 - m are drawn for each pair, m from Beta(alpha, alpha): with alpha
-    near 0 one image dominates, with 1 all weights are equally likely. Zhang et al. (2018).
+    labels (B, classes) are probabilities. The weights m and 1 - m are drawn for each pair, m from Beta(alpha, alpha): with
+    alpha near 0 one image dominates, with 1 all weights are equally likely. Zhang et al. (2018).
     Raises ValueError for labels of another shape or an alpha that is not positive.
     """
     _check_mixing(images, labels, alpha)
@@ -125,8 +125,8 @@ def mixup(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generat
 def cutmix(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Paste a box of another image of the batch into each image; the labels are mixed by their shares of the pixels.
 
-    labels (B, K) are probabilities. The box covers a share 1 - m of the image, m from Beta(alpha, alpha), before the border
-    cuts off what sticks out; the labels go by the pixels that were really pasted. Yun et al. (2019).
+    labels (B, classes) are probabilities. The box covers a share 1 - m of the image, m from Beta(alpha, alpha), before the
+    border cuts off what sticks out; the labels go by the pixels that were really pasted. Yun et al. (2019).
     Raises ValueError for labels of another shape or an alpha that is not positive.
     """
     _check_mixing(images, labels, alpha)
