@@ -50,7 +50,18 @@ def test_the_mlp_is_linear_layers_with_an_activation_between(activation, peer):
     reference = nn.Sequential(nn.Flatten(), layers[0], peer, layers[1], peer, layers[2])
     images = torch.randn(7, 1, 2, 3)
     assert_same(model(images), reference(images))
-    assert_same(MLP((6, 3), activation=activation)(images).isfinite().float(), torch.ones(7, 3))
+    single = MLP((6, 3), activation=activation)
+    assert_same(single(images), single.layers[0](images.flatten(1)))
+    assert MLP((6, 3)).activation == "relu"
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_the_convnet_is_the_documents_layers_in_order(padding):
+    model = ConvNet(5, in_channels=2, image_size=15, channels=(4, 6), hidden=8, padding=padding).double()
+    reference = nn.Sequential(model.conv1, nn.ReLU(), nn.MaxPool2d(2), model.conv2, nn.ReLU(), nn.MaxPool2d(2),
+                              nn.Flatten(), model.hidden, nn.ReLU(), model.output)
+    images = torch.randn(7, 2, 15, 15, dtype=torch.float64)
+    assert_same(model(images), reference(images))
 
 
 def test_dropout_acts_on_hidden_states_in_training_only():
@@ -59,8 +70,11 @@ def test_dropout_acts_on_hidden_states_in_training_only():
     assert not torch.equal(model(inputs), model(inputs))
     model.eval()
     assert torch.equal(model(inputs), model(inputs))
-    nothing = MLP((4, 50, 2), dropout=1.0)  # all hidden states are dropped: the output's bias is left, and all of it
-    assert_same(nothing(inputs), nothing.layers[-1].bias.expand(3, 2))
+    for activation in ("relu", "sigmoid"):  # all hidden states are dropped: the output's bias is left, and all of it
+        nothing = MLP((4, 50, 2), activation=activation, dropout=1.0)
+        assert_same(nothing(inputs), nothing.layers[-1].bias.expand(3, 2))
+    without_hidden = MLP((4, 2), dropout=1.0)  # neither inputs nor logits are dropped
+    assert_same(without_hidden(inputs), without_hidden.layers[0](inputs))
     assert MLP((4, 5, 2)).dropout.p == 0 and MobileNetV2(2).dropout.p == 0.2
 
 
@@ -115,6 +129,7 @@ def test_the_repaired_network_reads_digits():
     (lambda: MLP((5, 0, 2)), r"sizes must be at least two positive widths, got \(5, 0, 2\)"),
     (lambda: MLP((5, 2), activation="gelu"), "activation must be one of .*, got 'gelu'"),
     (lambda: MLP((5, 2))(torch.ones(3, 4)), r"inputs must have 5 entries each, got the shape \(3, 4\)"),
+    (lambda: MLP((5, 2))(torch.ones(3, 1, 2, 2)), r"inputs must have 5 entries each, got the shape \(3, 1, 2, 2\)"),
     (lambda: ConvNet(image_size=9, padding=0), "image_size must leave a pixel after two convolutions and poolings, got 9"),
     (lambda: ResNet((1, 1), (8,)), r"depths and widths must be one positive number a stage, got \(1, 1\) and \(8,\)"),
     (lambda: ResNet((), ()), "depths and widths must be one positive number a stage"),
