@@ -73,6 +73,15 @@ def test_a_window_may_just_fit_but_not_more():
     assert output_size(3, 5, padding=1) == 1
     with pytest.raises(ValueError, match="kernel_size must be at most size \\+ 2 padding = 5, got 6"):
         output_size(3, 6, padding=1)
+    for height, width in ((5, 2), (2, 5)):
+        with pytest.raises(ValueError, match="size \\+ 2 padding = 2, got 3"):
+            windows(torch.ones(1, 1, height, width), 3)
+
+
+def test_a_window_of_padding_alone_has_no_largest_pixel():
+    with pytest.raises(ValueError, match="padding must be less than kernel_size = 2, got 2"):
+        max_pool2d(torch.ones(1, 1, 4, 4), 2, padding=2)
+    assert torch.equal(max_pool2d(-torch.ones(1, 1, 4, 4), 3, 1, 2), -torch.ones(1, 1, 6, 6))  # one pixel is enough
 
 
 @pytest.mark.parametrize("layers", [[(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(5, 1), (2, 2), (3, 1)],
@@ -88,6 +97,7 @@ def test_the_receptive_field_is_where_the_gradient_reaches(layers):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ((torch.ones(2, 3, 4), torch.ones(1, 3, 2, 2)), r"images must be \(B, C, H, W\) and weight \(O, C, K, K\), got \(2, 3, 4"),
+    ((torch.ones(1, 3, 4, 4), torch.ones(1, 3, 2)), r"got \(1, 3, 4, 4\) and \(1, 3, 2\)"),
     ((torch.ones(1, 3, 4, 4), torch.ones(1, 3, 2, 3)), r"got \(1, 3, 4, 4\) and \(1, 3, 2, 3\)"),
     ((torch.ones(1, 4, 4, 4), torch.ones(1, 3, 2, 2)), r"weight must have C / groups channels .* got \(1, 3, 2, 2\) for C = 4"),
 ])
@@ -96,9 +106,22 @@ def test_shapes_that_disagree_are_refused(arguments, message):
         conv2d(*arguments)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(3,), (1,), (2, 1, 1), ()])
+def test_a_bias_of_another_size_is_refused_not_broadcast(form, shape):
+    with pytest.raises(ValueError, match=r"bias must be \(O,\) = \(2,\), got"):
+        conv2d(torch.ones(1, 1, 4, 4), torch.ones(2, 1, 2, 2), torch.ones(shape), form=form)
+
+
 def test_outputs_that_groups_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="O a multiple of groups = 2"):
         conv2d(torch.ones(1, 4, 4, 4), torch.ones(3, 2, 2, 2), groups=2)
+
+
+def test_the_fused_form_is_the_default(monkeypatch):
+    monkeypatch.setitem(FORMS, "fused", lambda images, *_: images)
+    images = torch.ones(1, 1, 4, 4)
+    assert conv2d(images, torch.ones(1, 1, 2, 2)) is images
 
 
 def test_an_unknown_form_or_activation_is_refused():

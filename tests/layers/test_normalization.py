@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.closeness import assert_same, assert_same_gradients
-from tutorlib.layers import LayerNorm, RMSNorm, layer_norm, rms_norm
+from tutorlib.layers import BatchNorm, LayerNorm, RMSNorm, batch_norm, layer_norm, rms_norm
 
 
 @given(seed=st.integers(0, 10**6), width=st.integers(3, 9), eps=st.sampled_from([1e-6, 1e-5, 0.1]), bias=st.booleans(),
@@ -49,6 +49,18 @@ def test_a_new_norm_scales_by_one_with_the_documented_eps():
     for outputs in (modules, (layer_norm(states, one), rms_norm(states, one))):
         for output, peer in zip(outputs, peers, strict=True):
             assert_same(output, peer)
+
+
+def test_a_new_batch_norm_starts_and_moves_as_pytorchs():
+    """Images as small as the root of eps: another eps would show; so would another momentum, or other first statistics."""
+    images, ours, peer = 1e-3 * torch.randn(5, 3, 2, 2, dtype=torch.float64), BatchNorm(3).double(), nn.BatchNorm2d(3).double()
+    one, zero = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    assert_same(ours.eval()(images), peer.eval()(images))
+    assert_same(ours.train()(images), peer.train()(images))
+    assert_same(ours.running_mean, peer.running_mean)
+    assert_same(ours.running_var, peer.running_var)
+    variance = images.var((0, 2, 3), unbiased=False)
+    assert_same(batch_norm(images, images.mean((0, 2, 3)), variance, one, zero), peer(images))
 
 
 def test_the_variance_is_divided_by_the_width():

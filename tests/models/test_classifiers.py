@@ -134,6 +134,7 @@ def test_the_repaired_network_reads_digits():
     (lambda: ResNet((1, 1), (8,)), r"depths and widths must be one positive number a stage, got \(1, 1\) and \(8,\)"),
     (lambda: ResNet((), ()), "depths and widths must be one positive number a stage"),
     (lambda: ResNet((1, 0), (8, 8)), "depths and widths must be one positive number a stage"),
+    (lambda: ResNet((1, 1), (8, 0)), "depths and widths must be one positive number a stage"),
 ])
 def test_impossible_sizes_are_refused(build, message):
     with pytest.raises(ValueError, match=message):

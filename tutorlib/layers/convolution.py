@@ -53,6 +53,8 @@ def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride
     if images.shape[1] != groups * weight.shape[1] or len(weight) % groups:
         raise ValueError(f"weight must have C / groups channels and O a multiple of groups = {groups}, "
                          f"got {tuple(weight.shape)} for C = {images.shape[1]}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias must be (O,) = ({len(weight)},), got {tuple(bias.shape)}")  # it would be broadcast
     outputs = FORMS[form](images, weight, stride, padding, groups)  # (B, O, H', W')
     return outputs if bias is None else outputs + bias.view(-1, 1, 1)
 
@@ -87,7 +89,12 @@ FORMS = {"fused": _by_kernel, "window": _by_window, "columns": _by_columns}
 
 
 def max_pool2d(images: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
-    """The largest pixel of every window, (B, C, H, W) -> (B, C, H', W'); the stride is the kernel's size unless given."""
+    """The largest pixel of every window, (B, C, H, W) -> (B, C, H', W'); the stride is the kernel's size unless given.
+
+    Raises ValueError where the padding leaves a window without a pixel.
+    """
+    if padding >= kernel_size:
+        raise ValueError(f"padding must be less than kernel_size = {kernel_size}, got {padding}")
     return windows(images, kernel_size, stride or kernel_size, padding, value=float("-inf")).amax((-2, -1))
 
 

@@ -56,7 +56,7 @@ class ResNet(nn.Module):
                  num_classes: int = 1000, in_channels: int = 3, stem_width: int = 64, bottleneck: bool = False,
                  small_images: bool = False, residual: bool = True):
         super().__init__()
-        if len(depths) != len(widths) or not depths or min(depths) < 1:
+        if len(depths) != len(widths) or not depths or min(depths) < 1 or min(widths) < 1:
             raise ValueError(f"depths and widths must be one positive number a stage, got {tuple(depths)} and {tuple(widths)}")
         self.small_images = small_images
         self.stem = ConvNorm(in_channels, stem_width, 3) if small_images else ConvNorm(in_channels, stem_width, 7, stride=2)
