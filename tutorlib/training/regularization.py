@@ -39,7 +39,7 @@ def l2_penalty(model: nn.Module) -> Tensor:
 def soft_threshold(values: Tensor, threshold: float) -> Tensor:
     """Move every value toward zero by `threshold`, and to exactly zero where it would pass zero; same shape.
 
-    The proximal operator of the L1 norm: the `u` that makes `(u - values)**2 / 2 + threshold * abs(u)` smallest, entry by entry.
+    The proximal operator of the L1 norm: the `u` for which `(u - values)**2 / 2 + threshold * abs(u)` is smallest.
     """
     _check_not_negative(threshold=threshold)
     return values.sign() * (values.abs() - threshold).clamp(min=0)
