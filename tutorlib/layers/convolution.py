@@ -68,7 +68,7 @@ def _by_window(images: Tensor, weight: Tensor, stride: int, padding: int, groups
     for i in range(kernel_size):
         for j in range(kernel_size):
             rows, columns = slice(i, i + stride * height, stride), slice(j, j + stride * width, stride)
-            shifted = padded[..., rows, columns][..., :height, :width]  # (B, G, C/G, H', W')
+            shifted = padded[..., rows, columns]  # (B, G, C/G, H', W')
             total = total + torch.einsum("bgchw,goc->bgohw", shifted, kernels[..., i, j])
     return total.flatten(1, 2)  # (B, O, H', W')
 
