@@ -101,7 +101,7 @@ def flipped_by_transposed_kernel(images, weight):
     (transposed, "A transposition swaps rows and columns; a flip reverses the order of each."),
     (flipped_everywhere, "The channels keep their order: flip only the sides of the window."),
     (flipped_images, "Flipping the image turns the output around as well: flip the kernel."),
-    (flipped_by_transposed_kernel, "These are the right sums, and more: places where the window leaves the image do not count."),
+    (flipped_by_transposed_kernel, "These sums are right, but places where the window leaves the image do not count."),
 ])
 def check_flip(answer):
     return answer(torch.randn(2, 3, 7, 7), torch.randn(4, 3, 3, 3))
