@@ -19,7 +19,7 @@ def two_ones_without_bias():
 
 
 def two_ones_anywhere():
-    weight, bias, readout = two_ones()
+    _, bias, readout = two_ones()
     return torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]), bias, readout  # the first unit counts all ones
 
 
