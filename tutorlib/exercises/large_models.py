@@ -17,6 +17,7 @@ TRAINING = 3 * FORWARD - 2 * 784 * 128
 
 @check.exercise(1, "An MLP on paper", reference=(PARAMETERS, FORWARD, TRAINING), mistakes=[
     ((WEIGHTS, FORWARD, TRAINING), "The biases are parameters too: one for each hidden unit and each output."),
+    ((WEIGHTS, FORWARD, 3 * FORWARD), "Biases are parameters too, and nobody needs the gradient of the pixels."),
     ((PARAMETERS, FORWARD, 3 * FORWARD), "Nobody needs the gradient of the pixels: leave it out of the first layer."),
     ((PARAMETERS, FORWARD, 2 * FORWARD), "The second layer needs two gradients: of its weights and of its inputs."),
     ((PARAMETERS, FORWARD, TRAINING - FORWARD), "Training includes the forward pass."),
