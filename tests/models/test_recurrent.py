@@ -75,9 +75,12 @@ def test_tokens_are_embedded():
     tokens = sequences(ours)
     assert ours.embedding.weight.shape == (11, 3)
     assert_same(ours(tokens, LENGTHS), vectors(ours.embedding(tokens), LENGTHS))
+    ours(torch.arange(11)[None]).sum().backward()
+    assert (ours.embedding.weight.grad.abs().sum(dim=1) > 0).all()  # token 0 is one like the others, and learns
 
 
 def test_options_reach_the_layer():
+    assert model().summary == "last"
     ours = model(num_layers=2, dropout=0.25, bidirectional=True, bias=False, fused=False)
     assert (ours.layers.num_layers, ours.layers.num_directions, ours.layers.dropout, ours.layers.fused) == (2, 2, 0.25, False)
     assert not [name for name, _ in ours.layers.named_parameters() if name.endswith("bias")]

@@ -117,6 +117,12 @@ def test_another_class_is_refused_with_a_list_of_those_that_are_not():
     with pytest.raises(TypeError, match="from_transformers takes .*ResNetForImageClassification.*, got ResNetModel"):
         from_transformers(model)
 
+    class OwnResNetForImageClassification(ResNetForImageClassification):  # whatever it changes, ours would not
+        pass
+
+    with pytest.raises(TypeError, match=", got OwnResNetForImageClassification"):
+        from_transformers(OwnResNetForImageClassification(ResNetConfig(embedding_size=4, hidden_sizes=[4], depths=[1])))
+
 
 @pytest.fixture(scope="module")
 def mobilenet():
