@@ -231,6 +231,13 @@ def test_a_variable_used_twice_gets_both_gradients():
     assert x.grad.item() == 7
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_single_number_of_any_shape_needs_no_gradient(shape):
+    x = Variable(torch.full(shape, 3.0))
+    (x * x).backward()
+    assert torch.equal(x.grad, torch.full(shape, 6.0))
+
+
 def test_a_node_is_passed_on_once_when_all_its_users_have_spoken():
     x = Variable(torch.tensor(2.0))
     y = x * 3  # used at two depths: a walk that is not topological passes y on too early
