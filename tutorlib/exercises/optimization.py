@@ -115,12 +115,17 @@ def old_velocity(theta, velocity, gradient, rate, mu):
     return theta + velocity, mu * velocity - rate * gradient(theta + mu * velocity)
 
 
+def forgotten_velocity(theta, velocity, gradient, rate, mu):
+    return look_ahead(theta, velocity, gradient, rate, mu)[0], velocity
+
+
 @check.exercise(3, "Nesterov's look ahead", reference=look_ahead, mistakes=[
     (look_here, "That is the heavy ball: take the gradient where the momentum alone would carry you."),
     (look_too_far, "The momentum alone carries you by mu times the velocity."),
     (step_from_ahead, "The point ahead is only looked at; the step starts from theta."),
     (uphill, "The gradient points uphill; the velocity must point down."),
     (old_velocity, "Move with the new velocity, not with the one that came in."),
+    (forgotten_velocity, "The step is right. Return the new velocity with it, not the one that came in."),
 ])
 def check_look_ahead(answer):
     def gradient(theta):
@@ -158,11 +163,17 @@ def clip_by_sum(gradients, limit):
     return [gradient * min(1.0, limit / norm) for gradient in gradients]
 
 
+def clip_by_square(gradients, limit):
+    square = sum(gradient.square().sum().item() for gradient in gradients)
+    return [gradient * min(1.0, limit / square) for gradient in gradients]
+
+
 @check.exercise(4, "Clip by the norm of all", reference=clip, mistakes=[
     (clip_each, "One factor for all: scaled one by one, the gradients no longer point together where they did."),
     (always_scale, "A gradient that is short enough must stay as it is."),
     (clip_values, "Clipping every number turns the gradient; a common factor keeps its direction."),
     (clip_by_sum, "The norm of all is the root of the sum of squares, not the sum of the norms."),
+    (clip_by_square, "The sum of squares is the norm squared: take the root before you compare with the limit."),
 ])
 def check_clip(answer):
     large = [torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([12.0])]  # norms 5 and 12, together 13
