@@ -146,6 +146,7 @@ def test_the_repaired_network_reads_digits():
     (lambda: ResNet((1, 1), (8,)), r"depths and widths must be one positive number a stage, got \(1, 1\) and \(8,\)"),
     (lambda: ResNet((), ()), "depths and widths must be one positive number a stage"),
     (lambda: ResNet((1, 0), (8, 8)), "depths and widths must be one positive number a stage"),
+    (lambda: ResNet((1,), (3,), bottleneck=True), "out_channels must be at least 4 with a bottleneck, got 3"),
     (lambda: ResNet((1, 1), (8, 0)), "depths and widths must be one positive number a stage"),
 ])
 def test_impossible_sizes_are_refused(build, message):

@@ -54,3 +54,10 @@ def test_cross_entropy_of_a_model_on_a_batch():
     shares = torch.tensor([[0.1, 0.9], [0.9, 0.1]])
     assert_same(smooth, cross_entropy(model, (inputs, shares)))
     assert smooth > cross_entropy(model, (inputs, torch.tensor([0, 0])))
+
+
+def test_a_target_that_is_no_class_is_an_error_unless_it_is_to_be_ignored():
+    logits, targets = torch.randn(3, 5), torch.tensor([1, -100, 2])
+    with pytest.raises(IndexError, match="-100"):
+        token_cross_entropy(logits, targets)
+    assert_same(token_cross_entropy(logits, targets, ignore=-100), token_cross_entropy(logits[::2], targets[::2]))

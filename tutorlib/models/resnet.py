@@ -15,12 +15,14 @@ class ResidualBlock(nn.Module):
 
     The shortcut is x itself, or a 1 x 1 convolution where shapes differ. In a bottleneck the 3 x 3 convolution has the stride;
     the paper gives it to the first 1 x 1, which then never sees three pixels of four. `residual=False` leaves the shortcut out:
-    a plain network's block, for comparison.
+    a plain network's block, for comparison. Raises ValueError for a bottleneck whose inner width would be zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, *, bottleneck: bool = False,
                  residual: bool = True):
         super().__init__()
+        if bottleneck and out_channels < REDUCTION:
+            raise ValueError(f"out_channels must be at least {REDUCTION} with a bottleneck, got {out_channels}")
         inner = out_channels // REDUCTION
         self.correction = nn.Sequential(
             ConvNorm(in_channels, inner, 1),

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NO_CLASS = -(2**63)  # PyTorch would otherwise pass over targets of -100 without a word
+
 
 def cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor], label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy in nats an example, a scalar: the loss that `train` asks of a classifier.
@@ -27,6 +29,6 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = No
     return F.cross_entropy(
         logits.flatten(0, -2),  # (..., V) -> (N, V)
         targets.flatten(),  # (...) -> (N,)
-        ignore_index=-100 if ignore is None else ignore,
+        ignore_index=NO_CLASS if ignore is None else ignore,
         label_smoothing=label_smoothing,
     )
