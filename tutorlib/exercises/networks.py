@@ -47,6 +47,17 @@ def slope_at_the_output(x, w, b, g):
     return g @ w.T, x.T @ g, g.sum(0)
 
 
+def slope_from_the_sum(x, w, b, g):
+    z = x @ w + b
+    g = g * z * (1 - z)
+    return g @ w.T, x.T @ g, g.sum(0)
+
+
+def half_the_slope(x, w, b, g):
+    g = g * (x @ w + b).sigmoid()
+    return g @ w.T, x.T @ g, g.sum(0)
+
+
 def without_bias(x, w, b, g):
     y = (x @ w).sigmoid()
     g = g * y * (1 - y)
@@ -83,6 +94,8 @@ def in_the_order_of_the_parameters(x, w, b, g):
     (without_slope, "g is the gradient of the output. First take it through the sigmoid, to the gradient of Z."),
     (slope_of_tanh, "That is the slope of tanh. The sigmoid's is y (1 - y)."),
     (slope_at_the_output, "The slope y (1 - y) takes the layer's output y; sigmoid was applied once too often."),
+    (slope_from_the_sum, "In y (1 - y) stands the layer's output y = sigmoid(Z), not Z itself."),
+    (half_the_slope, "The slope of the sigmoid is y (1 - y); a factor is missing."),
     (without_bias, "Z includes the bias, and the slope depends on Z."),
     (averaged, "Gradients of a batch add up. If the loss is a mean, the 1 / B is in g already."),
     (bias_averaged, "The bias is used in every row, and the gradients of its uses add up; they are not averaged."),
@@ -165,6 +178,12 @@ def without_keeping(gradient, shape):
     return gradient.sum(dims) if dims else gradient
 
 
+def over_an_empty_list(gradient, shape):
+    while gradient.ndim > len(shape):
+        gradient = gradient.sum(0)
+    return gradient.sum([d for d, size in enumerate(shape) if size == 1], keepdim=True)
+
+
 def from_the_back(gradient, shape):
     while gradient.ndim > len(shape):
         gradient = gradient.sum(-1)
@@ -190,6 +209,7 @@ def by_first_entry(gradient, shape):
 @check.exercise(4, "Undo a broadcast", reference=undo, mistakes=[
     (only_in_front, "Broadcasting also stretches dimensions of size 1; those are summed too, and keep their size 1."),
     (without_keeping, "A dimension of size 1 must still be there after the sum: keepdim=True."),
+    (over_an_empty_list, "Where no dimension has the size 1, nothing is left to sum; but sum([]) sums all of them."),
     (from_the_back, "Shapes are aligned at the right: the dimensions that were added stand in front."),
     (by_mean, "The gradients of the copies add up; they are not averaged."),
     (by_first_entry, "Each copy has a gradient of its own, and they add up. Keeping the first loses the rest."),
