@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.harness import Variant
+from tutorlib.models import ResNet
 from tutorlib.training.optimizers import SGD, Adam, AdamW
 
 METHODS = {"SGD": (partial(SGD, momentum=0.9), partial(torch.optim.SGD, momentum=0.9)),
@@ -25,16 +26,8 @@ def gpt(width: int = 256, layers: int = 6, vocabulary: int = 4096, length: int =
 
 def resnet18() -> list[tuple[int, ...]]:
     """The shapes of ResNet-18's parameters: 11.7 million numbers in 62 tensors."""
-    def convolution(inputs: int, outputs: int, kernel: int) -> list[tuple[int, ...]]:
-        return [(outputs, inputs, kernel, kernel), (outputs,), (outputs,)]  # and its batch normalization
-
-    shapes, before = convolution(3, 64, 7), 64
-    for channels in (64, 128, 256, 512):
-        shapes += convolution(before, channels, 3) + 3 * convolution(channels, channels, 3)
-        if channels != before:
-            shapes += convolution(before, channels, 1)
-        before = channels
-    return [*shapes, (1000, 512), (1000,)]
+    with torch.device("meta"):
+        return [tuple(parameter.shape) for parameter in ResNet().parameters()]
 
 
 def caption(shapes: list[tuple[int, ...]]) -> str:
