@@ -131,11 +131,21 @@ def bias_turned(steps, share):
     return -forget_bias(steps, share)
 
 
+def bias_through_the_sigmoid(steps, share):
+    return 1 / (1 + math.exp(-(share ** (1 / steps))))
+
+
+def bias_approximated(steps, share):
+    return math.log(-steps / math.log(share))
+
+
 @check.exercise(3, "A bias for a memory", reference=forget_bias, mistakes=[
     (bias_is_the_gate, "That is the gate's value. Which bias makes the sigmoid take it?"),
     (bias_for_one_step, "The gate is applied at every step: its power must be the share."),
     (bias_of_the_quotient, "The losses multiply, they do not add: solve gate ** steps = share."),
     (bias_by_logarithm, "That is the approximation for the share 1/e and many steps. Solve the equation exactly."),
+    (bias_through_the_sigmoid, "The sigmoid leads from the bias to the gate. You need the way back: ln(f / (1 - f))."),
+    (bias_approximated, "That is close for many steps. The exact gate is share ** (1 / steps); solve for its bias."),
     (bias_turned, "A gate near 1 needs a large positive bias: mind the sign."),
 ])
 def check_bias(answer):
@@ -180,46 +190,42 @@ def check_last_real(answer):
     return answer(torch.randn(4, 6, 3), torch.tensor([2, 5, 1, 4]))
 
 
-# 5: clip
+# 5: a gate that stays the same
 
-def clip(gradients, limit):
-    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-    return [gradient * min(1.0, limit / norm) for gradient in gradients]
-
-
-def clip_each(gradients, limit):
-    return [gradient * min(1.0, limit / gradient.norm()) for gradient in gradients]
+def candidate_weights(z, length):
+    return (1 - z) * z ** torch.arange(length).flip(0)
 
 
-def clip_values(gradients, limit):
-    return [gradient.clamp(-limit, limit) for gradient in gradients]
+def newest_first(z, length):
+    return (1 - z) * z ** torch.arange(length)
 
 
-def clip_always(gradients, limit):
-    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-    return [gradient * limit / norm for gradient in gradients]
+def without_input_gate(z, length):
+    return z ** torch.arange(length).flip(0)
 
 
-def clip_by_sum_of_norms(gradients, limit):
-    norm = sum(gradient.norm() for gradient in gradients)
-    return [gradient * min(1.0, limit / norm) for gradient in gradients]
+def one_power_too_many(z, length):
+    return (1 - z) * z ** (torch.arange(length).flip(0) + 1)
 
 
-def clip_by_square(gradients, limit):
-    square = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
-    return [gradient * min(1.0, limit / square) for gradient in gradients]
+def gates_swapped(z, length):
+    return candidate_weights(1 - z, length)
 
 
-@check.exercise(5, "Clip a gradient", reference=clip, mistakes=[
-    (clip_each, "One norm for all tensors together: clipping each by its own changes the direction."),
-    (clip_values, "Cutting single entries changes the direction. Scale the whole gradient."),
-    (clip_always, "A gradient below the limit stays as it is."),
-    (clip_by_sum_of_norms, "The norm of all entries is the root of the sum of their squares, not a sum of norms."),
-    (clip_by_square, "The norm is the root of the sum of squares."),
+def weights_of_a_mean(z, length):
+    weights = candidate_weights(z, length)
+    return weights / weights.sum()
+
+
+@check.exercise(5, "A gate that stays the same", reference=candidate_weights, mistakes=[
+    (newest_first, "In the order of time the oldest candidate comes first, and it has been scaled most often."),
+    (without_input_gate, "Each candidate enters with the weight 1 - z before later steps scale it by z."),
+    (one_power_too_many, "The last candidate has only just entered: no step has scaled it by z yet."),
+    (gates_swapped, "In this chapter z scales the old state, and 1 - z the candidate."),
+    (weights_of_a_mean, "The weights need not sum to 1: some of the sum belongs to the start, which is zero."),
 ])
-def check_clip(answer):
-    large, small = [torch.randn(3, 4), 3 * torch.randn(5)], [torch.randn(3, 4) / 50, torch.randn(5) / 50]
-    return list(answer(large, 2.0)) + list(answer(small, 2.0))
+def check_candidate_weights(answer):
+    return [answer(0.9, 6), answer(0.25, 3), answer(0.6, 1)]
 
 
 # 6: where the costs meet
