@@ -25,6 +25,18 @@ def describe_rounded_up(channels, maps, side, kernel_size, stride, padding):
     return -(-(side + 2 * padding - kernel_size) // stride) + 1, maps * (channels * kernel_size**2 + 1)
 
 
+def describe_without_padding(channels, maps, side, kernel_size, stride, padding):
+    return describe(channels, maps, side, kernel_size, stride, 0)
+
+
+def describe_without_stride(channels, maps, side, kernel_size, stride, padding):
+    return describe(channels, maps, side, kernel_size, 1, padding)
+
+
+def describe_in_reverse(channels, maps, side, kernel_size, stride, padding):
+    return describe(channels, maps, side, kernel_size, stride, padding)[::-1]
+
+
 def describe_divided(channels, maps, side, kernel_size, stride, padding):
     return (side + 2 * padding - kernel_size) / stride + 1, maps * (channels * kernel_size**2 + 1)
 
@@ -49,6 +61,9 @@ def describe_a_linear_layer(channels, maps, side, kernel_size, stride, padding):
 @check.exercise(1, "Size and count", reference=describe, mistakes=[
     (describe_without_bias, "Each map has one bias."),
     (describe_one_side_padded, "Padding is put on both sides of the image."),
+    (describe_without_padding, "The image grows by the padding before the window moves over it."),
+    (describe_without_stride, "The window moves by the stride: fewer places fit."),
+    (describe_in_reverse, "Give the side first, then the parameters."),
     (describe_rounded_up, "A last step that does not fit is dropped: round down."),
     (describe_divided, "A side is a whole number of pixels: round down."),
     (describe_one_too_few, "Zero steps still leave one place: the first."),
@@ -82,6 +97,10 @@ def transposed(images, weight):
     return F.conv2d(images, weight.transpose(2, 3))
 
 
+def flipped_wrong_sides(images, weight):
+    return F.conv2d(images, weight.flip(0, 1))
+
+
 def flipped_everywhere(images, weight):
     return F.conv2d(images, weight.flip(1, 2, 3))
 
@@ -99,6 +118,7 @@ def flipped_by_transposed_kernel(images, weight):
     (flipped_across, "The kernel is flipped left to right only. Turn it upside down too."),
     (flipped_down, "The kernel is flipped upside down only. Flip it left to right too."),
     (transposed, "A transposition swaps rows and columns; a flip reverses the order of each."),
+    (flipped_wrong_sides, "The first two dimensions are output and input channels; the window has the last two."),
     (flipped_everywhere, "The channels keep their order: flip only the sides of the window."),
     (flipped_images, "Flipping the image turns the output around as well: flip the kernel."),
     (flipped_by_transposed_kernel, "These sums are right, but places where the window leaves the image do not count."),
@@ -111,6 +131,8 @@ def check_flip(answer):
 
 @check.exercise(3, "How deep must it be?", reference=(112, 7), mistakes=[
     ((111, 7), "111 layers see 223 pixels: one layer adds two, starting from one."),
+    ((113, 7), "112 layers see 225 pixels already: one layer adds two, starting from one."),
+    ((224, 7), "A layer of stride 1 adds two pixels to the side, one at each edge."),
     ((75, 7), "Neighboring windows overlap: at stride 1 a layer adds two pixels to the side, not three."),
     ((112, 8), "With stride 2 the field after n layers is 2**(n + 1) - 1 pixels. Seven already see more than 224."),
     ((112, 6), "Six layers of stride 2 see 127 pixels."),
@@ -201,6 +223,7 @@ def check_fold(answer):
     ((2.0**20, 20.0), "Variances of independent terms add up, standard deviations do not: count variance, then take the root."),
     ((2.0**10, 1.0), "The norm is inside f. The stream itself is never normalized, so corrections add up."),
     ((21**0.5, 21**0.5), "Without norm a correction is as large as the stream that it reads, which grows."),
+    ((20**0.5, 20**0.5), "Count the variance of x_0 too; and without norm corrections grow with the stream that they read."),
     ((2.0**9.5, 20**0.5), "There are 20 blocks between x_0 and x_20."),
 ])
 def check_deviations(answer):

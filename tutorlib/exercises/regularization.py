@@ -11,6 +11,9 @@ check = ExerciseSheet()
 @check.exercise(1, "One weight, two penalties", reference=(-0.8, -0.7), mistakes=[
     ((-0.7, -0.8), "Ridge divides by 1 + strength, the lasso subtracts: give (ridge, lasso) in this order."),
     ((-0.8, -1.7), "The soft threshold moves toward zero, so a negative weight goes up."),
+    ((-0.8, 0.7), "The soft threshold keeps the sign of a."),
+    ((-0.96, -0.7), "The penalty is half of strength * w**2; its derivative has no half: solve w - a + 0.5 w = 0."),
+    ((-2.4, -0.7), "A penalty shrinks the weight: divide by 1 + strength."),
     ((-0.6, -0.7), "For L2 the derivative of the penalty is strength * w: solve w - a + 0.5 w = 0."),
     ((-0.8, 0.0), "The threshold is 0.5, and |a| is larger: the weight is not zero."),
     ((0.8, 0.7), "Both penalties shrink the weight and keep its sign."),
@@ -92,6 +95,10 @@ def strengths_of_mean(inputs, p):
     return p / (1 - p) * inputs.mean(0).square()
 
 
+def strengths_without_division(inputs, p):
+    return p * inputs.square().mean(0)
+
+
 def strengths_summed(inputs, p):
     return p / (1 - p) * inputs.square().sum(0)
 
@@ -106,6 +113,7 @@ def strengths_halved(inputs, p):
 
 @check.exercise(3, "The penalty that dropout is", reference=dropout_strengths, mistakes=[
     (strengths_without_scaling, "p (1 - p) is the variance of the mask; kept entries are also divided by 1 - p."),
+    (strengths_without_division, "Kept features are divided by 1 - p, and their variance by its square."),
     (strengths_of_keeping, "p is the probability of dropping, not of keeping."),
     (strengths_of_variance, "The features are dropped to zero, not to their mean: take the mean of x squared."),
     (strengths_of_mean, "Square first, then average."),
@@ -189,6 +197,11 @@ def paired_by_n(scores, reference):
     return difference.mean(), difference.std() / len(difference)
 
 
+def paired_by_variance(scores, reference):
+    difference = scores - reference
+    return difference.mean(), difference.var() / len(difference)
+
+
 def paired_biased(scores, reference):
     difference = scores - reference
     return difference.mean(), difference.std(correction=0) / len(difference) ** 0.5
@@ -201,6 +214,7 @@ def paired_reversed(scores, reference):
 @check.exercise(5, "Paired runs", reference=paired, mistakes=[
     (unpaired, "This forgets the pairs: take the spread of the differences, not of both scores."),
     (paired_spread, "This is the spread of single differences; that of their mean is smaller by the root of their number."),
+    (paired_by_variance, "This is the variance of the mean. The standard error is its root."),
     (paired_by_n, "Divide by the root of the number of runs."),
     (paired_biased, "Divide the squares by R - 1: the mean was estimated from the same runs."),
     (paired_reversed, "The difference is score minus reference: positive where the method helps."),
