@@ -47,10 +47,11 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="JSON file to write")
     parser.add_argument("--runs", type=int, default=10, help="runs for each strength, at most 10 (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=300, help="steps of training (default: %(default)s)")
-    parser.add_argument("--methods", nargs="+", choices=STRENGTHS, default=list(STRENGTHS), help="default: all")
+    parser.add_argument("--methods", nargs="+", choices=STRENGTHS, default=list(STRENGTHS),
+                        help="beside none, with which they are compared (default: all)")
     options = parser.parse_args()
     digits, results = load_digits(), []
-    for method in options.methods:
+    for method in ["none", *(method for method in options.methods if method != "none")]:  # the reference comes first
         for strength in STRENGTHS[method]:
             scores = [scored(digits, method, strength, run, options.steps) for run in range(options.runs)]
             validation, test = zip(*scores, strict=True)

@@ -30,6 +30,13 @@ def test_every_method_and_strength_is_scored_and_compared_with_none(tmp_path, mo
     assert "(+0.00 +- 0.00)" in lines[0] and len(lines) == 28
 
 
+@pytest.mark.slow
+def test_the_reference_is_none_whatever_is_asked_for(tmp_path, monkeypatch):
+    command(monkeypatch, tmp_path / "results.json", "--runs", 1, "--steps", 1, "--methods", "L2")
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [one["method"] for one in results] == ["none", "L2", "L2", "L2"]
+
+
 def test_refuses_an_unknown_method(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(monkeypatch, "results.json", "--methods", "prayer")

@@ -56,6 +56,7 @@ def dictionary_path(package: str = PACKAGE) -> Path:
 
 def read_dictionary(path: Path, sha256: str | None = SHA256) -> list[Entry]:
     """Entries in the file's (alphabetical) order. Raises ValueError where the file's sha256 is not the expected one."""
+    path = Path(path)
     if sha256 is not None:
         check_sha256(path, sha256)
     entries = []
