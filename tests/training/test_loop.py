@@ -222,6 +222,14 @@ def test_a_gradient_that_is_not_finite_is_named_too():
               steps=1, progress=False)
 
 
+def test_a_checkpoint_says_what_the_run_is(tmp_path):
+    about = {"data": "noise", "sizes": [4, 8], "seed": 0}
+    run(3, checkpoint=tmp_path / "run.pt", about=about)
+    assert load_checkpoint(tmp_path / "run.pt")["about"] == about
+    run(5, checkpoint=tmp_path / "run.pt")  # a run that says nothing may go on from it
+    assert load_checkpoint(tmp_path / "run.pt")["about"] is None
+
+
 def test_checkpoints_that_do_not_fit_are_refused_and_nothing_is_touched(tmp_path):
     path = tmp_path / "run.pt"
     run(6, checkpoint=path)

@@ -40,6 +40,7 @@ def train(
     stop: Callable[[History], bool] | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
+    about: dict[str, Any] | None = None,
     autocast: torch.dtype | None = None,
     generators: Sequence[torch.Generator] = (),
     progress: bool = True,
@@ -55,6 +56,7 @@ def train(
     With a `checkpoint` path the state is saved after every `checkpoint_every` steps and after the last. Where that file already
     exists, the run goes on from it, and on the CPU ends with the same bits as a run that was never interrupted: model,
     optimizer, history, torch's own random numbers and those of `generators` are restored. Delete the file to start anew.
+    `about`, plain containers that say what the run is, is saved with it.
 
     `autocast=torch.bfloat16` computes the loss in mixed precision.
     Raises ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
@@ -90,7 +92,7 @@ def train(
                 history.evaluations.append((done, _evaluate(evaluate, model)))
                 stopped = stop is not None and stop(history)
             if checkpoint is not None and (done == steps or stopped or done % checkpoint_every == 0):
-                _save(checkpoint, model, optimizer, generators, history)
+                _save(checkpoint, model, optimizer, generators, history, about)
             if hasattr(bar, "set_postfix"):
                 bar.set_postfix(loss=f"{history.losses[-1]:.3f}", rate=f"{history.learning_rates[-1]:.1e}", refresh=False)
             if stopped:
@@ -132,9 +134,11 @@ def _progress_bar(steps: range, total: int, wanted: bool):
     return tqdm(steps, initial=steps.start, total=total, unit="step", dynamic_ncols=True)
 
 
-def _save(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[torch.Generator], history: History) -> None:
+def _save(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[torch.Generator], history: History,
+          about: dict[str, Any] | None) -> None:
     save_checkpoint(
         path,
+        about=about,
         model=model.state_dict(),
         optimizer=optimizer.state_dict(),
         history=asdict(history),
