@@ -197,7 +197,7 @@ def test_tokens_that_do_not_fit(source, target, message):
 @pytest.mark.parametrize("options, message", [
     (dict(width=18), "width must be a positive multiple of num_heads, got width=18, num_heads=4"),
     (dict(position="rotary"), "position must be 'sinusoidal', 'learned' or 'none', got 'rotary'"),
-    (dict(activation="silu"), r"activation must be one of \['gelu', 'relu'\], got 'silu'")])
+    (dict(activation="tanh"), r"activation must be one of \['gelu', 'gelu_tanh', 'relu', 'silu'\], got 'tanh'")])
 def test_configs_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         model(**options)

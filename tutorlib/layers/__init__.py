@@ -29,6 +29,7 @@ from tutorlib.layers.transformer import (
     EncoderDecoder,
     EncoderLayer,
     FeedForward,
+    GatedFeedForward,
 )
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "EncoderLayer",
     "FeedForward",
     "GRUCell",
+    "GatedFeedForward",
     "KeyValueCache",
     "LSTMCell",
     "LayerNorm",

@@ -5,6 +5,7 @@ Post-norm, as in the paper, is `norm(x + sublayer(x))`; pre-norm, `x + sublayer(
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +13,12 @@ from torch import Tensor, nn
 from tutorlib.layers.attention import KeyValueCache, MultiHeadAttention
 from tutorlib.layers.normalization import LayerNorm
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
+ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "silu": F.silu}
+
+
+def _check_activation(activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
 
 
 class FeedForward(nn.Module):
@@ -20,8 +26,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, activation: str = "relu", bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
+        _check_activation(activation)
         self.activation = activation
         self.expand = nn.Linear(width, hidden, bias=bias)
         self.contract = nn.Linear(hidden, width, bias=bias)
@@ -33,23 +38,48 @@ class FeedForward(nn.Module):
         return self.contract(hidden)  # (B, T, D)
 
 
+class GatedFeedForward(nn.Module):
+    """FFN(x) = (activation(x W_1) * (x W_2)) W_3: one half opens and closes the other (Shazeer 2020, SwiGLU with silu)."""
+
+    def __init__(self, width: int, hidden: int, *, activation: str = "silu", bias: bool = False):
+        super().__init__()
+        _check_activation(activation)
+        self.activation = activation
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.expand = nn.Linear(width, hidden, bias=bias)
+        self.contract = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        hidden = ACTIVATIONS[self.activation](self.gate(states)) * self.expand(states)  # (B, T, F)
+        return self.contract(hidden)  # (B, T, D)
+
+
 class EncoderLayer(nn.Module):
-    """Self-attention, then the feed-forward network, each in a residual connection with a norm."""
+    """Self-attention, then the feed-forward network, each in a residual connection with a norm.
+
+    Called with `causal=True` it is the layer of a decoder-only model, which has no memory to attend to. `inner_dropout`
+    is the one inside the feed-forward network, as large as the others where nothing is said; BERT and GPT have none there.
+    """
 
     def __init__(self, width: int, num_heads: int, hidden: int, *, dropout: float = 0.0, activation: str = "relu",
-                 norm_first: bool = False, bias: bool = True, eps: float = 1e-5):
+                 norm_first: bool = False, bias: bool = True, eps: float = 1e-5, inner_dropout: float | None = None):
         super().__init__()
         self.norm_first = norm_first
+        inner_dropout = dropout if inner_dropout is None else inner_dropout
         self.attention = MultiHeadAttention(width, num_heads, bias=bias, dropout=dropout)
-        self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias, dropout=dropout)
+        self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias, dropout=inner_dropout)
         self.attention_norm, self.feed_forward_norm = LayerNorm(width, eps, bias), LayerNorm(width, eps, bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor | None = None, *, padding_mask: Tensor | None = None,
-                causal: bool = False) -> Tensor:
-        """states (B, S, D), mask over pairs (S, S), (B, S, S) or (B, H, S, S), padding_mask (B, S) -> (B, S, D)."""
+                causal: bool = False, cache: KeyValueCache | None = None) -> Tensor:
+        """states (B, S, D), mask over pairs (S, S), (B, S, S) or (B, H, S, S), padding_mask (B, S) -> (B, S, D).
+
+        With a cache, `states` are the new positions only, and the masks cover the cached ones too.
+        """
         def attend(x: Tensor) -> Tensor:
-            return self.attention(x, mask=mask, padding_mask=padding_mask, causal=causal)
+            return self.attention(x, mask=mask, padding_mask=padding_mask, causal=causal, cache=cache)
 
         if self.norm_first:
             states = states + self.dropout(attend(self.attention_norm(states)))

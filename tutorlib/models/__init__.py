@@ -1,6 +1,16 @@
 """One architecture a file, each read from top to bottom in one sitting."""
 
+from tutorlib.models.bert import (
+    BERT,
+    BERTConfig,
+    BERTForMaskedLM,
+    BERTForQuestionAnswering,
+    BERTForSequenceClassification,
+    BERTForTokenClassification,
+)
 from tutorlib.models.convnet import ConvNet
+from tutorlib.models.gpt import GPT, GPTConfig
+from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.models.mlp import MLP
 from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
@@ -8,8 +18,18 @@ from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
 
 __all__ = [
+    "BERT",
+    "GPT",
     "MLP",
+    "BERTConfig",
+    "BERTForMaskedLM",
+    "BERTForQuestionAnswering",
+    "BERTForSequenceClassification",
+    "BERTForTokenClassification",
     "ConvNet",
+    "GPTConfig",
+    "Llama",
+    "LlamaConfig",
     "MobileNetV2",
     "RecurrentClassifier",
     "ResNet",

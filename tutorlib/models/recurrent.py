@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tutorlib.layers.embedding import check_tokens
 from tutorlib.layers.recurrent import GRU, LSTM, RNN
-from tutorlib.models.transformer import check_tokens
 
 LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 

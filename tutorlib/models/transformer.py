@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from tutorlib.layers import (
@@ -17,6 +16,7 @@ from tutorlib.layers import (
     LearnedPosition,
     SinusoidalPosition,
 )
+from tutorlib.layers.embedding import check_tokens
 
 
 @dataclass(frozen=True)
@@ -129,15 +129,6 @@ class ConditionedTransformer:
     def new_cache(self, capacity: int) -> list[DecoderCache]:
         """One empty cache a decoder layer, with room for `capacity` target tokens."""
         return [DecoderCache(capacity) for _ in self.model.layers.decoder.layers]
-
-
-def check_tokens(name: str, tokens: Tensor, vocabulary: int) -> None:
-    """Raise ValueError unless `tokens` is a (B, T) tensor of integers in [0, vocabulary)."""
-    if tokens.dim() != 2 or tokens.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"{name} must be integer tokens of shape (B, length), got {tokens.dtype} {tuple(tokens.shape)}")
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
-        raise ValueError(f"{name} must lie in [0, {vocabulary}), the vocabulary, got values from {int(tokens.min())} to "
-                         f"{int(tokens.max())}")
 
 
 def _position(config: TransformerConfig) -> nn.Module | None:
