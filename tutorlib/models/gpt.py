@@ -1,0 +1,75 @@
+"""GPT: a stack of causal layers that predicts the next token (Radford et al. 2018, 2019; Brown et al. 2020)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tutorlib.layers import EncoderLayer, KeyValueCache, LayerNorm, LearnedPosition
+from tutorlib.layers.embedding import check_tokens
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Sizes and choices. The defaults are GPT-2's smallest model, of 124 million parameters."""
+
+    vocabulary: int = 50257  # V: byte-level BPE
+    max_length: int = 1024  # positions a sequence may have
+    width: int = 768  # D: every state vector
+    num_heads: int = 12  # H: width / num_heads = 64 coordinates a head
+    num_layers: int = 12
+    hidden: int | None = None  # F: four times the width where nothing is said
+    dropout: float = 0.0
+    activation: str = "gelu_tanh"  # the approximation that GPT-2 was trained with
+    bias: bool = True  # in linear maps and norms
+    eps: float = 1e-5
+    tie_output: bool = True  # the output matrix is the embedding
+
+
+class GPT(nn.Module):
+    """logits = norm(layers(embed(tokens) + position)) W: each layer an encoder's, pre-norm, with a causal mask."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config, self.max_length = config, config.max_length
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.position = LearnedPosition(config.max_length, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        hidden = 4 * config.width if config.hidden is None else config.hidden
+        self.layers = nn.ModuleList(
+            EncoderLayer(config.width, config.num_heads, hidden, dropout=config.dropout, activation=config.activation,
+                         norm_first=True, bias=config.bias, eps=config.eps, inner_dropout=0.0)
+            for _ in range(config.num_layers))
+        self.norm = LayerNorm(config.width, config.eps, config.bias)
+        self.output = nn.Linear(config.width, config.vocabulary, bias=False)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Standard deviation 0.02; less for what is added to the residual stream, 2 sublayers a layer (GPT-2, section 2.3)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for layer in self.layers:
+            for last in (layer.attention.output, layer.feed_forward.contract):
+                nn.init.normal_(last.weight, std=0.02 / (2 * len(self.layers)) ** 0.5)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        if self.config.tie_output:
+            self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
+        """tokens (B, T) integers -> logits (B, T, V): those at position t predict token t + 1 from tokens up to t.
+
+        With a cache, `tokens` are the new ones only. Raises ValueError for tokens outside the vocabulary and sequences over
+        `max_length`.
+        """
+        check_tokens("tokens", tokens, self.config.vocabulary)
+        seen = cache[0].length if cache else 0
+        states = self.dropout(self.position(self.embedding(tokens), seen))  # (B, T, D)
+        for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
+            states = layer(states, causal=True, cache=layer_cache)  # (B, T, D)
+        return self.output(self.norm(states))  # (B, T, V)
+
+    def new_cache(self, capacity: int) -> list[KeyValueCache]:
+        """One empty cache a layer, with room for `capacity` tokens."""
+        return [KeyValueCache(capacity) for _ in self.layers]
