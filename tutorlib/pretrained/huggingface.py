@@ -79,7 +79,8 @@ def bert_weights(theirs: Mapping[str, Tensor], num_layers: int) -> dict[str, Ten
         parts |= {f"{own}.attention.output": f"{peer}.attention.output.dense",
                   f"{own}.attention_norm": f"{peer}.attention.output.LayerNorm",
                   f"{own}.feed_forward.expand": f"{peer}.intermediate.dense",
-                  f"{own}.feed_forward.contract": f"{peer}.output.dense", f"{own}.feed_forward_norm": f"{peer}.output.LayerNorm"}
+                  f"{own}.feed_forward.contract": f"{peer}.output.dense",
+                  f"{own}.feed_forward_norm": f"{peer}.output.LayerNorm"}
     names |= {f"{own}.{kind}": f"{peer}.{kind}" for own, peer in parts.items() for kind in ("weight", "bias")}
     return {own: theirs[peer] for own, peer in names.items()}
 

