@@ -1,0 +1,220 @@
+"""BERT, GPT and Llama: what they may see, what a cache may change (nothing), their sizes, and what they refuse."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.closeness import assert_same
+from tutorlib.generation import beam_search, generate
+from tutorlib.layers import GatedFeedForward
+from tutorlib.models import (
+    BERT,
+    GPT,
+    BERTConfig,
+    BERTForMaskedLM,
+    BERTForQuestionAnswering,
+    BERTForSequenceClassification,
+    BERTForTokenClassification,
+    GPTConfig,
+    Llama,
+    LlamaConfig,
+)
+
+GPT_SIZES = GPTConfig(vocabulary=23, max_length=12, width=16, num_heads=2, num_layers=2)
+LLAMA_SIZES = LlamaConfig(vocabulary=23, max_length=12, width=16, num_heads=4, num_key_value_heads=2, num_layers=2, hidden=20)
+BERT_SIZES = BERTConfig(vocabulary=23, max_length=12, width=16, num_heads=2, num_layers=2, hidden=20)
+DECODERS = {"gpt": lambda **options: GPT(replace(GPT_SIZES, **options)),
+            "llama": lambda **options: Llama(replace(LLAMA_SIZES, **options))}
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """Weights large enough that every position matters to every other."""
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_no_position_sees_what_comes_after_it(name, device):
+    torch.manual_seed(0)
+    model = shaken(DECODERS[name]()).to(device)
+    tokens = torch.randint(23, (2, 9), device=device)
+    logits = model(tokens)
+    for place in range(9):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % 23
+        difference = (model(changed) - logits).abs().amax(dim=(0, 2))  # (T,)
+        assert (difference[:place] < 1e-5).all()
+        assert (difference[place:] > 1e-4).all()  # each later position does see it
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 4), min_size=1, max_size=3), batch=st.integers(1, 3))
+def test_in_pieces_with_a_cache_or_at_once(name, seed, cuts, batch):
+    torch.manual_seed(seed)
+    model = shaken(DECODERS[name]())
+    tokens = torch.randint(23, (batch, sum(cuts)))
+    cache = model.new_cache(12)
+    pieces = [model(piece, cache=cache) for piece in tokens.split(cuts, dim=1)]
+    assert_same(torch.cat(pieces, dim=1), model(tokens))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), temperature=st.sampled_from([0.0, 0.7, 1.5]), top_k=st.sampled_from([None, 5]),
+       top_p=st.sampled_from([None, 0.8]))
+def test_generation_is_the_same_with_and_without_a_cache(name, seed, temperature, top_k, top_p):
+    torch.manual_seed(seed)
+    model, tokens = shaken(DECODERS[name]()), torch.randint(23, (3, 4))
+    with_cache, without = (generate(model, tokens, 8, temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache,
+                                    generator=torch.Generator().manual_seed(seed)) for use_cache in (True, False))
+    assert with_cache.shape == (3, 12) and torch.equal(with_cache, without)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_beam_search_is_the_same_with_and_without_a_cache(name):
+    torch.manual_seed(0)
+    model, tokens = shaken(DECODERS[name]()), torch.randint(23, (2, 3))
+    (best, scores), (same, same_scores) = (beam_search(model, tokens, 6, num_beams=3, eos=1, use_cache=use_cache)
+                                           for use_cache in (True, False))
+    assert torch.equal(best, same)
+    assert_same(scores, same_scores)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_beyond_the_last_position_nothing_is_computed(name):
+    model = DECODERS[name]()
+    with pytest.raises(ValueError, match="the sequence reaches position 13, but max_length is 12"):
+        model(torch.zeros(1, 13, dtype=torch.int64))
+    cache = model.new_cache(20)
+    model(torch.zeros(1, 12, dtype=torch.int64), cache=cache)
+    with pytest.raises(ValueError, match="the sequence reaches position 13"):
+        model(torch.zeros(1, 1, dtype=torch.int64), cache=cache)
+    with pytest.raises(ValueError, match=r"tokens must lie in \[0, 23\), the vocabulary, got values from 0 to 23"):
+        model(torch.tensor([[0, 23]]))
+
+
+def test_the_defaults_are_the_published_sizes():
+    with torch.device("meta"):
+        sizes = {type(model): sum(p.numel() for p in model.parameters())
+                 for model in (GPT(GPTConfig()), Llama(LlamaConfig()), BERT(BERTConfig()))}
+    assert sizes[GPT] == 124_439_808  # GPT-2
+    assert sizes[Llama] == 134_515_008  # SmolLM2-135M
+    assert sizes[BERT] == 109_482_240 - 590_592  # BERT-base without its pooler
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_output_matrix_is_the_embedding_or_its_own(name):
+    assert (tied := DECODERS[name]()).output.weight is tied.embedding.weight
+    assert (own := DECODERS[name](tie_output=False)).output.weight is not own.embedding.weight
+
+
+def test_a_fresh_gpt_is_uniform_and_its_residuals_are_damped():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocabulary=512, max_length=16, width=128, num_heads=2, num_layers=8))
+    loss = nn.functional.cross_entropy(model(torch.randint(512, (8, 16))).flatten(0, 1), torch.randint(512, (128,)))
+    assert abs(loss.item() - torch.tensor(512.0).log().item()) < 0.1
+    layer = model.layers[3]
+    for damped in (layer.attention.output, layer.feed_forward.contract):
+        assert 0.0045 < damped.weight.std() < 0.0055  # 0.02 / √16
+    for plain in (layer.attention.query, layer.feed_forward.expand, model.embedding):
+        assert 0.019 < plain.weight.std() < 0.021
+    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_a_gpt_without_biases_has_none():
+    names = [name for name, _ in GPT(replace(GPT_SIZES, bias=False)).named_parameters()]
+    assert names and not [name for name in names if "bias" in name]
+
+
+def test_the_gated_network_is_its_formula():
+    torch.manual_seed(0)
+    network, states = GatedFeedForward(6, 10), torch.randn(2, 3, 6)
+    gate, expand = states @ network.gate.weight.T, states @ network.expand.weight.T
+    assert_same(network(states), (gate * gate.sigmoid() * expand) @ network.contract.weight.T)
+    with pytest.raises(ValueError, match="activation must be one of .*, got 'swiglu'"):
+        GatedFeedForward(6, 10, activation="swiglu")
+
+
+BERTS = {
+    "states": lambda: BERT(BERT_SIZES),
+    "masked": lambda: BERTForMaskedLM(BERT_SIZES),
+    "sequence": lambda: BERTForSequenceClassification(BERT_SIZES, 4),
+    "tokens": lambda: BERTForTokenClassification(BERT_SIZES, 3),
+    "answers": lambda: BERTForQuestionAnswering(BERT_SIZES),
+}
+SHAPES = {"states": (2, 7, 16), "masked": (2, 7, 23), "sequence": (2, 4), "tokens": (2, 7, 3), "answers": (2, 7)}
+
+
+@pytest.mark.parametrize("name", BERTS)
+def test_padding_changes_nothing_for_real_tokens(name, device):
+    torch.manual_seed(0)
+    model = shaken(BERTS[name]()).to(device)
+    tokens = torch.randint(23, (2, 7), device=device)
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3], device=device)
+    padded = torch.where(mask == 1, tokens, 5)
+
+    def outputs(*inputs):
+        output = model(*inputs)
+        return output if isinstance(output, tuple) else (output,)
+
+    for one, other, alone in zip(outputs(tokens, mask), outputs(padded, mask), outputs(tokens[1:, :4]), strict=True):
+        assert one.shape == SHAPES[name]
+        assert_same(other[0], one[0])
+        short = (other[1], one[1]) if name == "sequence" else (other[1, :4], one[1, :4])
+        assert_same(*short)
+        assert_same(short[0], alone[0])
+    assert (outputs(tokens)[0][1] - outputs(tokens, mask)[0][1]).abs().max() > 1e-3  # the mask does something
+
+
+def test_bert_sees_in_both_directions_and_tells_types_apart():
+    torch.manual_seed(0)
+    model, tokens = shaken(BERT(BERT_SIZES)), torch.randint(23, (1, 7))
+    changed = tokens.clone()
+    changed[0, 6] = (changed[0, 6] + 1) % 23
+    assert ((model(changed) - model(tokens)).abs().amax(dim=(0, 2)) > 1e-4).all()
+    types = torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
+    assert_same(model(tokens, None, torch.zeros_like(types)), model(tokens))
+    assert (model(tokens, None, types) - model(tokens)).abs().max() > 1e-3
+
+
+def test_bert_predicts_at_chosen_positions_what_it_predicts_everywhere():
+    torch.manual_seed(0)
+    model, tokens = shaken(BERTForMaskedLM(BERT_SIZES)), torch.randint(23, (2, 7))
+    masked = torch.rand(2, 7) < 0.4
+    assert_same(model.predict(model.bert(tokens)[masked]), model(tokens)[masked])
+    assert model.output.weight is model.bert.embedding.weight
+    assert BERTForMaskedLM(replace(BERT_SIZES, tie_output=False)).output.weight is not model.output.weight
+
+
+@pytest.mark.parametrize("inputs, message", [
+    (dict(tokens=torch.full((1, 3), 23)), r"tokens must lie in \[0, 23\)"),
+    (dict(tokens=torch.zeros(1, 13, dtype=torch.int64)), "the sequence reaches position 13, but max_length is 12"),
+    (dict(attention_mask=torch.ones(2, 3)), r"attention_mask must hold integers, 1 keep and 0 pad, of shape \(1, 3\), got"),
+    (dict(attention_mask=torch.ones(1, 3)), "attention_mask must hold integers, .* got torch.float32"),
+    (dict(token_type_ids=torch.full((1, 3), 2)), r"token_type_ids must lie in \[0, 2\)"),
+    (dict(token_type_ids=torch.zeros(1, 2, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens")])
+def test_bert_refuses(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        BERT(BERT_SIZES)(**(dict(tokens=torch.zeros(1, 3, dtype=torch.int64)) | inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*DECODERS, "bert"])
+def test_one_batch_is_learned_by_heart(name):
+    torch.manual_seed(0)
+    model = BERTForMaskedLM(replace(BERT_SIZES, dropout=0.0)) if name == "bert" else DECODERS[name]()
+    tokens = torch.randint(23, (4, 8))
+    inputs, targets = (tokens, tokens.flip(1)) if name == "bert" else (tokens[:, :-1], tokens[:, 1:])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        loss = nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1  # the first token of a row tells the row apart; a uniform guess costs 3.1
