@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutorlib.data.batches import ShuffledBatches
+from tutorlib.data.batches import RandomWindows, ShuffledBatches
 
 NUMBERS = torch.arange(10)
 
@@ -82,3 +82,22 @@ def test_a_batch_larger_than_the_set_or_empty_is_refused(size):
 def test_tensors_that_disagree_are_refused(tensors):
     with pytest.raises(ValueError, match="tensors must share the size of their first dimension, got"):
         ShuffledBatches(*tensors, batch_size=1)
+
+
+def test_windows_are_rows_of_the_text_with_the_next_token_as_target():
+    batches = RandomWindows(NUMBERS, 4, batch_size=200, seed=3)
+    inputs, targets = batches(7)
+    assert inputs.shape == targets.shape == (200, 4) and torch.equal(targets, inputs + 1)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(4))
+    assert set(inputs[:, 0].tolist()) == set(range(6))  # every place from which 4 tokens and the next one can be read
+    assert torch.equal(batches(7)[0], inputs) and not torch.equal(batches(8)[0], inputs)
+    assert not torch.equal(RandomWindows(NUMBERS, 4, batch_size=200, seed=4)(7)[0], inputs)
+
+
+def test_windows_longer_than_the_text_are_refused():
+    RandomWindows(NUMBERS, 9, batch_size=1)
+    for length in (0, 10):
+        with pytest.raises(ValueError, match=f"N more than length={length}, got .10,."):
+            RandomWindows(NUMBERS, length)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        RandomWindows(NUMBERS, 4, batch_size=0)

@@ -1,4 +1,4 @@
-"""Shuffled batches as a function of the step, which is what `training.train` asks for."""
+"""Batches as a function of the step, which is what `training.train` asks for: shuffled examples, windows of a text."""
 
 from collections.abc import Callable, Sequence
 
@@ -45,3 +45,27 @@ class ShuffledBatches:
     def _generator(self, purpose: int, number: int) -> torch.Generator:
         """Random numbers for one epoch's shuffle (purpose 0) or one step's augmentation (1)."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 2 + purpose)  # torch keeps the lower 32 bits
+
+
+class RandomWindows:
+    """What a language model trains on: rows of a text that begin anywhere in it, and the same rows one token further.
+
+    `batches(step)` is (inputs, targets), (batch_size, length) each, of tokens (N,). It depends on `seed` and the step alone.
+    Raises ValueError where the text has not more than `length` tokens.
+    """
+
+    def __init__(self, tokens: Tensor, length: int, *, batch_size: int = 64, seed: int = 0,
+                 device: torch.device | str = "cpu"):
+        if tokens.dim() != 1 or not 1 <= length < len(tokens):
+            raise ValueError(f"tokens must have the shape (N,), N more than length={length}, got {tuple(tokens.shape)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.tokens, self.length, self.batch_size, self.seed, self.device = tokens, length, batch_size, seed, device
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of a step, counted from 0."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # torch keeps the lower 32 bits
+        starts = torch.randint(len(self.tokens) - self.length, (self.batch_size, 1), generator=generator)  # (B, 1)
+        places = starts + torch.arange(self.length + 1)  # (B, T + 1)
+        rows = self.tokens[places.to(self.tokens.device)].to(self.device)  # (B, T + 1)
+        return rows[:, :-1], rows[:, 1:]  # (B, T) each

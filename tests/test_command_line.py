@@ -1,0 +1,240 @@
+"""The command line: a tiny model trained, broken off, resumed, scored and let write; wrong arguments refused in a sentence."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutorlib import runs
+from tutorlib.command_line import main
+from tutorlib.training import load_checkpoint, save_checkpoint
+
+TINY = "--width 16 --heads 2 --layers 1 --context 8 --batch 4 --no-progress".split()
+PROVERB = "A word fitly spoken is like apples of gold in settings of silver.\n"
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A file that a model can learn: 20 times the same line."""
+    path = tmp_path / "proverb.txt"
+    path.write_text(20 * PROVERB, "utf8")
+    return path
+
+
+def train(text, *options):
+    return main(["train", "--data", str(text), *TINY, *map(str, options)])
+
+
+def refusal(capsys, arguments):
+    """The one line on stderr of a command that is refused with status 2."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as exit:  # argparse leaves this way
+        status = exit.code
+    output = capsys.readouterr()
+    assert status == 2 and output.err.count("\n") == 1 and "Traceback" not in output.err, (status, output)
+    return output.err
+
+
+# -- what it does -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--model", "llama", "--key-value-heads", 1],
+                                     ["--tokenizer", "bpe", "--vocabulary", 270, "--dropout", 0.1]],
+                         ids=["gpt", "llama", "bpe"])
+def test_trained_then_scored_then_it_writes(text, tmp_path, capsys, options):
+    path = tmp_path / "run.pt"
+    assert train(text, *options, "--steps", 80, "--rate", 0.02, "--checkpoint", path) == 0
+    printed = capsys.readouterr().out
+    for setting in ("tokens to train on", "width 16", "80 steps of 4 x 8 tokens", "rate 0.02, cosine", "seed 0", "cpu, float"):
+        assert setting in printed
+    score = re.search(r"held out: ([\d,]+) tokens; loss ([\d.]+) nats a token, perplexity ([\d.]+), ([\d.]+) bits a character",
+                      printed)
+    assert float(score[4]) < 3.5  # of 21 characters drawn at random it is log2 21 = 4.4
+    assert main(["evaluate", str(path), "--no-progress"]) == 0
+    assert capsys.readouterr().out.split(":", 1)[1] == score[0].split(":", 1)[1] + "\n"  # the same figures again
+    assert main(["generate", str(path), "--prompt", "A word", "--max-new-tokens", "20"]) == 0
+    written = capsys.readouterr().out
+    assert written.startswith("A word") and len(written) > 25
+
+
+def test_the_figures_are_those_of_the_definition(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 3, "--checkpoint", path)
+    capsys.readouterr()
+    main(["evaluate", str(path), "--tokens", "11", "--no-progress"])
+    state = load_checkpoint(path)
+    model = runs.GPT(runs.GPTConfig(**state["about"]["config"]))
+    model.load_state_dict(state["model"])
+    held_out = (20 * PROVERB)[20 * len(PROVERB) * 9 // 10:]
+    tokens = torch.tensor(runs.CharacterTokenizer(state["about"]["tokenizer"]["characters"]).encode(held_out[:12]))
+    logits = torch.cat([model(tokens[None, :8])[0], model(tokens[None, 8:11])[0]])  # two windows side by side
+    loss = torch.nn.functional.cross_entropy(logits, tokens[1:]).item()
+    assert capsys.readouterr().out == (f"the held-out part of {text}: 11 tokens; loss {loss:.3f} nats a token, perplexity "
+                                       f"{2.718281828459045**loss:.2f}, {loss / 0.6931471805599453:.3f} bits a character\n")
+
+
+@pytest.mark.parametrize("options", [["--dropout", 0.1], ["--model", "llama"], ["--tokenizer", "bpe", "--vocabulary", 260],
+                                     ["--dtype", "bfloat16"]], ids=["dropout", "llama", "bpe", "bfloat16"])
+def test_interrupted_and_resumed_is_unbroken_bit_for_bit(text, tmp_path, capsys, monkeypatch, options):
+    unbroken, broken = tmp_path / "unbroken.pt", tmp_path / "broken.pt"
+    options = [*options, "--steps", 12, "--checkpoint-every", 3]
+    assert train(text, *options, "--checkpoint", unbroken) == 0
+    take = runs.RandomWindows.__call__
+
+    def interrupted(self, step):
+        if step == 8:
+            raise KeyboardInterrupt
+        return take(self, step)
+    monkeypatch.setattr(runs.RandomWindows, "__call__", interrupted)
+    assert train(text, *options, "--checkpoint", broken) == 130
+    assert f"The same command goes on from {broken}" in capsys.readouterr().err
+    assert len(load_checkpoint(broken)["history"]["steps"]) == 6
+    monkeypatch.undo()
+    assert train(text, *options, "--checkpoint", broken) == 0
+    first, second = load_checkpoint(unbroken), load_checkpoint(broken)
+    assert first["history"] == second["history"] and first["about"] == second["about"]
+    for name, tensor in first["model"].items():
+        assert torch.equal(tensor, second["model"][name]), name
+    for number, state in first["optimizer"]["state"].items():
+        assert all(torch.equal(state[name], second["optimizer"]["state"][number][name]) for name in state)
+
+
+def test_more_steps_go_on_from_a_finished_run(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    assert train(text, "--steps", 3, "--checkpoint", path) == 0
+    assert train(text, "--steps", 5, "--checkpoint", path) == 0
+    assert "made for 3 steps; the schedule is now that of 5" in capsys.readouterr().out
+    assert load_checkpoint(path)["history"]["steps"] == [0, 1, 2, 3, 4]
+
+
+def test_the_same_seed_writes_the_same_and_temperature_0_needs_none(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 5, "--checkpoint", path)
+    capsys.readouterr()
+
+    def write(*options):
+        assert main(["generate", str(path), "--prompt", "A", "--max-new-tokens", "40", *options]) == 0
+        return capsys.readouterr().out
+    assert write("--seed", "1") == write("--seed", "1") != write("--seed", "2")
+    assert write("--temperature", "0", "--seed", "1") == write("--temperature", "0", "--seed", "2") == write("--top-k", "1")
+
+
+def test_beyond_its_context_a_model_sees_the_last_tokens(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 5, "--checkpoint", path)
+    capsys.readouterr()
+
+    def last(prompt):
+        assert main(["generate", str(path), "--prompt", prompt, "--max-new-tokens", "1", "--temperature", "0"]) == 0
+        return capsys.readouterr().out[-2]
+    assert last("A word fitly spoken") == last("y spoken")  # the context is 8
+
+
+def test_a_step_on_the_bible(capsys):
+    assert main(["train", *TINY, "--steps", "1", "--held-out-tokens", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "data        bible: 3,6" in printed and "held out: 20 tokens" in printed and "Nothing was kept" in printed
+
+
+def test_another_text_is_scored_whole(text, tmp_path, capsys):
+    train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
+    other = tmp_path / "other.txt"
+    other.write_text(PROVERB[:11], "utf8")
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run.pt"), "--data", str(other), "--dtype", "bfloat16"]) == 0
+    assert capsys.readouterr().out.startswith(f"{other}: 10 tokens;")
+
+
+# -- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options, message", [
+    ("--width 30 --heads 4", "width must be a positive multiple of num_heads, got width=30, num_heads=4"),
+    ("--context 2000", "gives 1188 tokens to train on and 132 held out; --context 2000 needs at least 2001"),
+    ("--device abacus", "this machine has no 'abacus'; expected one of"),
+    ("--key-value-heads 1", "--key-value-heads 1 is for --model llama"),
+    ("--model llama --dropout 0.1", "--dropout 0.1 is for --model gpt"),
+    ("--model llama --key-value-heads 3 --heads 4", "num_heads must be a multiple of num_key_value_heads"),
+    ("--vocabulary 300", "--vocabulary 300 is for --tokenizer bpe"),
+    ("--tokenizer bpe --vocabulary 20", "vocabulary"),
+    ("--steps 0", "argument --steps: expected a whole number of at least 1, got '0'"),
+    ("--steps many", "argument --steps: expected a whole number of at least 1, got 'many'"),
+    ("--steps 5 --warmup 5", "warmup must be at least 0 and fewer than all 5 steps, got 5"),
+    ("--rate -1", "learning rate"),
+    ("--clip 0", "clip_norm must be a positive number"),
+    ("--model mamba", "argument --model: invalid choice: 'mamba'"),
+    ("--checkpoint nowhere/run.pt", "--checkpoint: there is no folder 'nowhere'"),
+    ("--colour red", "unrecognized arguments: --colour red"),
+])
+def test_wrong_training_is_refused(text, capsys, options, message):
+    assert message in refusal(capsys, ["train", "--data", text, *TINY, "--steps", "3", *options.split()])
+
+
+def test_wrong_text_is_refused(tmp_path, capsys):
+    binary, short = tmp_path / "binary.txt", tmp_path / "short.txt"
+    binary.write_bytes(b"\xff\xfe\x00\x80")
+    short.write_text("short")
+    assert "there is no file" in refusal(capsys, ["train", *TINY, "--data", tmp_path / "none.txt"])
+    assert "is not text in UTF-8" in refusal(capsys, ["train", *TINY, "--data", binary])
+    assert "gives 4 tokens to train on and 1 held out" in refusal(capsys, ["train", *TINY, "--data", short])
+
+
+def test_what_is_no_checkpoint_is_refused(text, tmp_path, capsys):
+    foreign = tmp_path / "foreign.pt"
+    save_checkpoint(foreign, model={}, optimizer={}, history={}, random={})
+    for command in ("evaluate", "generate"):
+        assert "there is no file" in refusal(capsys, [command, tmp_path / "none.pt"])
+        assert "no checkpoint" in refusal(capsys, [command, text])
+        assert "does not say what it holds" in refusal(capsys, [command, foreign])
+    assert "does not say what it holds" in refusal(capsys, ["train", "--data", text, *TINY, "--checkpoint", foreign])
+
+
+def test_another_run_in_the_same_file_is_refused(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 4, "--checkpoint", path)
+    capsys.readouterr()
+    before = path.read_bytes()
+    again = ["train", "--data", text, *TINY, "--checkpoint", path, "--steps"]
+    assert "was trained with --width 16, got 32" in refusal(capsys, [*again, 4, "--width", 32])
+    assert "has done 4 steps; expected at most steps = 3" in refusal(capsys, [*again, 3])
+    text.write_text(19 * PROVERB)
+    assert "is not the text that" in refusal(capsys, [*again, 4])
+    assert path.read_bytes() == before
+
+
+def test_wrong_generation_is_refused(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 2, "--checkpoint", path)
+    capsys.readouterr()
+    for options, message in {("--temperature", "-1"): "temperature must not be negative",
+                             ("--top-p", "2"): "top_p must lie in (0, 1]",
+                             ("--prompt", ""): "--prompt is empty",
+                             ("--prompt", "x = 1"): "unknown character"}.items():
+        assert message in refusal(capsys, ["generate", path, *options])
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(text, capsys):
+    assert train(text, "--steps", 30, "--rate", 1e9, "--clip", 1e9, "--warmup", 0) == 1
+    assert re.search(r"the (loss|gradient norm) is (nan|inf) at step \d+, with learning rate", capsys.readouterr().err)
+
+
+# -- help -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate"])
+def test_help_has_an_example_that_runs(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert exit.value.code == 0 and f"  python -m tutorlib {command} " in printed
+    assert not re.search(r"^  --[\w-]+( [A-Z_]+)?$\n(?!\s{20})", printed, re.MULTILINE)  # no option without its line of help
+
+
+def test_the_module_runs():
+    run = subprocess.run([sys.executable, "-m", "tutorlib", "--help"], capture_output=True, text=True, check=False,
+                         cwd=Path(__file__).resolve().parents[1])
+    assert run.returncode == 0 and all(command in run.stdout for command in ("train", "evaluate", "generate"))
