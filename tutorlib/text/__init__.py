@@ -1,0 +1,1 @@
+"""Text to numbers and back: characters, byte-level byte-pair encoding, WordPiece."""
