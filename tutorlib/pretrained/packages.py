@@ -8,6 +8,7 @@ from torch import nn
 from tutorlib.data.packages import installed_file
 from tutorlib.data.photographs import load_class_names
 from tutorlib.models.bert import BERT, BERTConfig
+from tutorlib.models.llama import Llama
 from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.pretrained.assignment import assign, empty
 from tutorlib.pretrained.huggingface import bert_weights
@@ -25,7 +26,8 @@ def load(name: str) -> tuple[nn.Module, Any]:
 
     "minilm": a `BERT` of 6 layers and width 384, trained to give sentences of like meaning like vectors (`BERT.pool`), and its
     `WordPieceTokenizer`. "mobilenet": `MobileNetV2` trained on ImageNet, top-1 accuracy 71.9 % by torchvision's account, and
-    the list of its 1,000 class names. Raises ValueError for another name, ModuleNotFoundError, naming it, where a package is not installed.
+    the list of its 1,000 class names. "smollm2": SmolLM2-135M-Instruct, a `Llama` in float32, and its `BytePairTokenizer`.
+    Raises ValueError for another name, ModuleNotFoundError, naming it, where a package is not installed.
     """
     if name not in LOADERS:
         raise ValueError(f"name must be one of {sorted(LOADERS)}, got {name!r}")
@@ -53,4 +55,10 @@ def _minilm() -> tuple[BERT, Any]:
     return model, WordPieceTokenizer(vocabulary.read_text("utf8").splitlines())
 
 
-LOADERS = {"minilm": _minilm, "mobilenet": _mobilenet}
+def _smollm2() -> tuple[Llama, Any]:
+    from tutorlib.pretrained.smollm2 import load_smollm2  # only here: the other loaders do without its libraries
+
+    return load_smollm2()
+
+
+LOADERS = {"minilm": _minilm, "mobilenet": _mobilenet, "smollm2": _smollm2}
