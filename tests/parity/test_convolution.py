@@ -158,7 +158,7 @@ def test_real_weights_recognize_real_photographs(mobilenet):
 
 def test_weights_that_are_missing_or_changed_are_refused(monkeypatch):
     with monkeypatch.context() as changed:
-        changed.setattr(pretrained, "MOBILENET_SHA256", "0" * 64)
+        changed.setattr(pretrained.packages, "MOBILENET_SHA256", "0" * 64)
         with pytest.raises(ValueError, match="mobilenet_v2-b0353104.pth has sha256 b03531.*; expected 0000"):
             load("mobilenet")
     monkeypatch.setattr(packages, "find_spec", lambda name: None)

