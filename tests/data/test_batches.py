@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from tutorlib.data.batches import RandomWindows, ShuffledBatches
+from tutorlib.data.batches import LengthBuckets, RandomWindows, ShuffledBatches, padding_share
 
 NUMBERS = torch.arange(10)
 
@@ -101,3 +102,62 @@ def test_windows_longer_than_the_text_are_refused():
             RandomWindows(NUMBERS, length)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         RandomWindows(NUMBERS, 4, batch_size=0)
+
+
+LENGTHS = torch.randint(1, 60, (1000,), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("pool", [1, 4, 100])
+def test_buckets_hold_every_example_once_an_epoch(pool):
+    buckets = LengthBuckets(LENGTHS.tolist(), 64, pool=pool)
+    batches = list(buckets)
+    assert len(batches) == len(buckets) == 16
+    assert sorted(map(len, batches)) == [40] + [64] * 15  # 1000 is 15 times 64 and 40
+    assert sorted(place for batch in batches for place in batch) == list(range(1000))
+
+
+def test_buckets_pad_less_the_larger_the_pool_and_a_pool_of_one_is_a_plain_shuffle():
+    shares = [padding_share(LENGTHS, LengthBuckets(LENGTHS, 64, pool=pool)) for pool in (1, 4, 100)]
+    assert shares[0] > 0.45 and 0.05 < shares[1] < 0.25 and shares[2] < 0.1
+    assert padding_share(LENGTHS, LengthBuckets(LENGTHS, 1)) == 0
+
+
+def test_all_in_one_pool_share_no_length_between_batches_except_at_the_cuts_and_come_in_no_order():
+    batches = list(LengthBuckets(LENGTHS, 100, pool=10))
+    spans = [(LENGTHS[batch].min().item(), LENGTHS[batch].max().item()) for batch in batches]
+    assert all(before[1] <= after[0] for before, after in zip(sorted(spans), sorted(spans)[1:]))
+    assert spans != sorted(spans)
+
+
+def test_padding_share_by_hand():
+    assert padding_share([2, 4, 3], [[0, 1], [2]]) == pytest.approx(1 - 9 / 11)  # two rows of 4 and one of 3 hold 9 tokens
+
+
+def test_buckets_depend_on_seed_and_epoch_and_can_be_resumed():
+    buckets = LengthBuckets(LENGTHS, 64, seed=1)
+    first, second = list(buckets), list(buckets)
+    assert first != second and list(LengthBuckets(LENGTHS, 64, seed=1)) == first
+    assert list(LengthBuckets(LENGTHS, 64, seed=2)) != first
+    resumed = LengthBuckets(LENGTHS, 64, seed=1)
+    resumed.epoch = 1
+    assert list(resumed) == second
+
+
+def test_buckets_drive_a_data_loader():
+    loader = DataLoader(LENGTHS, batch_sampler=LengthBuckets(LENGTHS, 64, pool=4))
+    assert torch.cat(list(loader)).sort().values.equal(LENGTHS.sort().values)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (([],), "lengths must have the shape .N,., N at least 1, got .0,."),
+    (([[1, 2]],), "lengths must have the shape .N,."),
+    (([1, 2], 0), "batch_size must be at least 1, got 0"),
+])
+def test_buckets_refuse(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LengthBuckets(*arguments)
+
+
+def test_a_pool_of_none_is_refused():
+    with pytest.raises(ValueError, match="pool must be at least 1, got 0"):
+        LengthBuckets([1, 2], pool=0)

@@ -1,6 +1,6 @@
 """Batches as a function of the step, which is what `training.train` asks for: shuffled examples, windows of a text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -69,3 +69,45 @@ class RandomWindows:
         places = starts + torch.arange(self.length + 1)  # (B, T + 1)
         rows = self.tokens[places.to(self.tokens.device)].to(self.device)  # (B, T + 1)
         return rows[:, :-1], rows[:, 1:]  # (B, T) each
+
+
+class LengthBuckets:
+    """Batches of examples of similar length, as a `batch_sampler` of `torch.utils.data.DataLoader`: lists of places.
+
+    Each epoch shuffles all examples, takes them `pool` batches at a time, sorts each pool by length, cuts it into batches, and
+    shuffles the batches of all pools. `pool=1` is a plain shuffle; a large pool saves the most padding and mixes the least.
+    Every example comes once an epoch; the last batch may be smaller. The order depends on `seed` and the epoch, which each
+    iteration begins anew: set `epoch` to repeat or resume one.
+    Raises ValueError where there are no lengths, or batch_size or pool is below 1.
+    """
+
+    def __init__(self, lengths: Sequence[int] | Tensor, batch_size: int = 64, *, pool: int = 100, seed: int = 0):
+        self.lengths = torch.as_tensor(lengths)  # (N,)
+        if self.lengths.dim() != 1 or len(self.lengths) == 0:
+            raise ValueError(f"lengths must have the shape (N,), N at least 1, got {tuple(self.lengths.shape)}")
+        for name, value in (("batch_size", batch_size), ("pool", pool)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.batch_size, self.pool, self.seed, self.epoch = batch_size, pool, seed, 0
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of the next epoch."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)  # torch keeps the lower 32 bits
+        self.epoch += 1
+        batches = []
+        for places in torch.randperm(len(self.lengths), generator=generator).split(self.pool * self.batch_size):
+            order = places[self.lengths[places].argsort(stable=True)]  # (pool * batch_size,), the last pool less
+            batches += order.split(self.batch_size)
+        for place in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[place].tolist()
+
+
+def padding_share(lengths: Sequence[int] | Tensor, batches: Iterable[Sequence[int]]) -> float:
+    """The share of places that hold padding when each batch, a list of examples, is padded to its longest. No unit, 0 to 1."""
+    lengths = torch.as_tensor(lengths)  # (N,)
+    sizes = [(lengths[batch].sum().item(), len(batch) * lengths[batch].max().item()) for batch in map(list, batches)]
+    return 1 - sum(real for real, _ in sizes) / sum(padded for _, padded in sizes)

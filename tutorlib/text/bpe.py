@@ -102,7 +102,7 @@ def learn_merges_by_recounting(words: Mapping[bytes, int], vocabulary_size: int)
     while len(ids) < vocabulary_size and (pairs := count_pairs(cut)):
         best = min(pairs, key=lambda pair: (-pairs[pair], ids[pair[0]], ids[pair[1]]))
         merges.append(best)
-        ids.setdefault(b"".join(best), len(ids))
+        ids[b"".join(best)] = len(ids)
         cut = {tuple(_join(parts, best)): count for parts, count in cut.items()}
     return merges
 
@@ -121,9 +121,8 @@ def learn_merges(words: Mapping[bytes, int], vocabulary_size: int) -> list[Pair]
     """The merges, first to last, that fill a vocabulary which starts with the 256 bytes.
 
     Each merge is the pair of neighboring tokens that occurs most often in the words, a word counting as often as `words` says;
-    of equally frequent pairs the one with the smaller ids, as in the `tokenizers` library. Two pairs may spell the same token,
-    which then has one id. Fewer merges where the words have no more pairs. Instead of counting anew, each merge corrects the
-    counts next to the places where it happens.
+    of equally frequent pairs the one with the smaller ids, as in the `tokenizers` library. Fewer merges where the words have no
+    more pairs. Instead of counting anew, each merge corrects the counts next to the places where it happens.
     """
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
     ids = {token: number for number, token in enumerate(tokens)}
@@ -145,10 +144,8 @@ def learn_merges(words: Mapping[bytes, int], vocabulary_size: int) -> list[Pair]
                 heappush(heap, (-counts[pair], pair))
             continue
         merges.append((tokens[pair[0]], tokens[pair[1]]))
-        joined = b"".join(merges[-1])
-        new = ids.setdefault(joined, len(tokens))
-        if new == len(tokens):
-            tokens.append(joined)
+        new = len(tokens)
+        tokens.append(b"".join(merges[-1]))
         grown = set()
         for n in places.pop(pair):
             for neighbors in _merge_and_count(cut[n], pair, new, weights[n], counts):
@@ -156,7 +153,8 @@ def learn_merges(words: Mapping[bytes, int], vocabulary_size: int) -> list[Pair]
                 grown.add(neighbors)
         del counts[pair]
         for neighbors in grown:
-            heappush(heap, (-counts[neighbors], neighbors))
+            if counts[neighbors] > 0:  # a a a a becomes aa aa by way of aa a a
+                heappush(heap, (-counts[neighbors], neighbors))
     return merges
 
 
