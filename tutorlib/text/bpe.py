@@ -288,6 +288,10 @@ class BytePairTokenizer:
         except KeyError as error:
             raise ValueError(f"text: the vocabulary has no token for the byte {error.args[0]!r} of {word!r}") from None
 
+    def forget(self) -> None:
+        """Empty the cache of words, to free its memory or to time a first run."""
+        self._cache.clear()
+
     def token(self, number: int) -> bytes:
         """The bytes of an id. Raises ValueError where there is no such id."""
         if (token := self._tokens.get(int(number))) is None:
