@@ -96,24 +96,21 @@ class SubstringIndex:
 
         (0, 0, 0) where the two share no `least` tokens in a row. Of equally long ones the first in the piece.
         """
-        best = (0, 0, 0)
-        if len(piece) < self.least:
-            return best
         wanted = encode_windows(piece, self.vocabulary, self.least)  # (M - least + 1,)
         first, behind = torch.searchsorted(self.windows, wanted), torch.searchsorted(self.windows, wanted, right=True)
-        for start in range(len(wanted)):
-            if len(piece) - start <= best[0]:
-                break
-            places = self.places[first[start]:behind[start]]  # (P,): where the text has these `least` tokens
-            length = self.least if len(places) else 0
-            while len(places):
-                place = places[0].item()
-                places = places[places + length < len(self.text)] if start + length < len(piece) else places[:0]
-                places = places[self.text[places + length] == piece[start + length]] if len(places) else places
-                length += bool(len(places))
-            if length > best[0]:
-                best = (length, start, place)
-        return best
+        start = torch.arange(len(wanted), device=piece.device).repeat_interleave(behind - first)  # (P,): every pair of places
+        offset = (behind - first).cumsum(0) - behind  # (M - least + 1,): from a pair's number to its window's, negated
+        place = self.places[torch.arange(len(start), device=piece.device) - offset[start]]  # (P,)
+        if not len(start):
+            return 0, 0, 0
+        length = self.least
+        while True:  # read on by one token, and keep the pairs that agree
+            room = (start + length < len(piece)) & (place + length < len(self.text))
+            ahead = start[room] + length, place[room] + length
+            same = piece[ahead[0]] == self.text[ahead[1]]
+            if not same.any():
+                return length, start[0].item(), place[0].item()
+            start, place, length = ahead[0][same] - length, ahead[1][same] - length, length + 1
 
 
 def encode_windows(tokens: Tensor, vocabulary: int, length: int) -> Tensor:

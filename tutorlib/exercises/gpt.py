@@ -1,0 +1,236 @@
+"""Exercises of the chapter on GPT."""
+import math
+from collections import Counter
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# 1: a perplexity by hand
+
+@check.exercise(1, "A perplexity by hand", reference=4.0, tolerance=0.01, mistakes=[
+    (2.0, "That is the number of bits a character. The perplexity is 2 to that power."),
+    (64.0, "That is one over the probability of the whole. Take the root of as many factors as there are characters."),
+    (14 / 3, "You averaged 1/p. The mean is taken of log 1/p."),
+    (24 / 7, "You took one over the mean of p. The mean is taken of the logarithms."),
+    (0.25, "That is the geometric mean of the probabilities. The perplexity is one over it."),
+    (6.0, "That is the number of bits of the whole text. Divide by the characters, then take 2 to that power."),
+    (math.exp(2), "You took e to the number of bits. Bits belong to base 2."),
+])
+def check_perplexity(answer):
+    return answer
+
+
+# 2: the shift
+
+def next_token_loss(logits, tokens):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def unshifted(logits, tokens):
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+
+def shifted_the_wrong_way(logits, tokens):
+    return F.cross_entropy(logits[:, 1:].flatten(0, 1), tokens[:, :-1].flatten())
+
+
+def rolled(logits, tokens):
+    return F.cross_entropy(logits.flatten(0, 1), tokens.roll(-1, dims=1).flatten())
+
+
+def summed(logits, tokens):
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
+
+
+def over_the_batch_in_one(logits, tokens):
+    return F.cross_entropy(logits.flatten(0, 1)[:-1], tokens.flatten()[1:])
+
+
+@check.exercise(2, "Repair the loss", reference=next_token_loss, mistakes=[
+    (unshifted, "Position t is compared with token t, which the model has read. It predicts token t + 1."),
+    (shifted_the_wrong_way, "Shifted the wrong way: the logits at t belong to the token at t + 1."),
+    (rolled, "roll brings the first token to the end, where nothing is known. Drop the last position."),
+    (summed, "Return the mean over the predictions, not their sum."),
+    (over_the_batch_in_one, "You flattened before you shifted, so the end of one row predicts the start of the next."),
+])
+def check_loss(answer):
+    logits, tokens = torch.randn(3, 5, 7), torch.randint(7, (3, 5))  # (B, T, V), (B, T)
+    return answer(logits, tokens)
+
+
+# 3: count the parameters
+
+def gpt_parameters(vocabulary, length, width, layers):
+    layer = 12 * width * width + 13 * width
+    return (vocabulary + length) * width + layers * layer + 2 * width
+
+
+def output_counted_twice(vocabulary, length, width, layers):
+    return gpt_parameters(vocabulary, length, width, layers) + vocabulary * width
+
+
+def without_positions(vocabulary, length, width, layers):
+    return gpt_parameters(vocabulary, length, width, layers) - length * width
+
+
+def without_the_last_norm(vocabulary, length, width, layers):
+    return gpt_parameters(vocabulary, length, width, layers) - 2 * width
+
+
+def without_biases(vocabulary, length, width, layers):
+    return gpt_parameters(vocabulary, length, width, layers) - layers * 9 * width
+
+
+def without_norms_in_layers(vocabulary, length, width, layers):
+    return gpt_parameters(vocabulary, length, width, layers) - layers * 4 * width
+
+
+def matrices_only(vocabulary, length, width, layers):
+    return (vocabulary + length) * width + layers * 12 * width * width
+
+
+@check.exercise(3, "Count the parameters", reference=gpt_parameters, mistakes=[
+    (output_counted_twice, "The output matrix is the embedding: count it once."),
+    (without_positions, "The positions are learned, a vector each: T D parameters."),
+    (without_the_last_norm, "One norm stands behind the last layer."),
+    (without_biases, "The linear maps have biases: 4 D in attention, 4 D + D in the feed-forward network."),
+    (without_norms_in_layers, "Each layer has two norms, each with a weight and a bias."),
+    (matrices_only, "The matrices are right. Biases and norms are missing."),
+])
+def check_parameters(answer):
+    return [answer(72, 64, 32, 3), answer(50257, 1024, 768, 12)]
+
+
+# 4: top-p by hand
+
+def nucleus(probabilities, p):
+    kept, total = 0, 0.0
+    for probability in sorted(probabilities, reverse=True):
+        if total >= p:
+            break
+        kept, total = kept + 1, total + probability
+    return kept
+
+
+def stops_before(probabilities, p):
+    kept, total = 0, 0.0
+    for probability in sorted(probabilities, reverse=True):
+        if total + probability > p:
+            break
+        kept, total = kept + 1, total + probability
+    return kept
+
+
+def unsorted(probabilities, p):
+    kept, total = 0, 0.0
+    for probability in probabilities:
+        if total >= p:
+            break
+        kept, total = kept + 1, total + probability
+    return kept
+
+
+def a_threshold(probabilities, p):
+    return sum(probability >= 1 - p for probability in probabilities)
+
+
+def ascending(probabilities, p):
+    return unsorted(sorted(probabilities), p)
+
+
+@check.exercise(4, "The size of the nucleus", reference=nucleus, mistakes=[
+    (stops_before, "The sum has to reach p: the token that takes it over p belongs to the nucleus, and the first always does."),
+    (unsorted, "Begin with the most probable token: sort first."),
+    (ascending, "Sort downward: the most probable token comes first."),
+    (a_threshold, "p bounds the sum of the kept probabilities, not each of them."),
+])
+def check_nucleus(answer):
+    peaked, flat = [0.0625, 0.75, 0.125, 0.0625], [0.125] * 8
+    kept = [answer(list(peaked), 0.5), answer(list(peaked), 0.8), answer(list(flat), 0.5), answer(list(flat), 0.55)]
+    if any(isinstance(each, (list, tuple)) for each in kept):
+        raise Wrong("Return how many tokens are kept, a number.")
+    return [*kept, answer([0.125, 0.5, 0.375], 0.9)]
+
+
+# 5: what Kneser and Ney count
+
+def continuations(text):
+    return {b: len({x for x, y in pairwise(text) if y == b}) for b in set(text[1:])}
+
+
+def occurrences(text):
+    return dict(Counter(text[1:]))
+
+
+def followers(text):
+    return {a: len({y for x, y in pairwise(text) if x == a}) for a in set(text[1:])}
+
+
+def share_of_pairs(text):
+    counts = continuations(text)
+    return {b: n / sum(counts.values()) for b, n in counts.items()}
+
+
+@check.exercise(5, "Count continuations", reference=continuations, mistakes=[
+    (occurrences, "That is how often each character occurs. Count the distinct characters before it."),
+    (followers, "You counted what comes behind each character. Count what comes before it."),
+    (share_of_pairs, "Return the counts, before they are divided by their sum."),
+])
+def check_continuations(answer):
+    return [answer("abacab"), answer("queue quiz")]
+
+
+# 6: a temperature for probabilities
+
+def heated(probabilities, temperature):
+    powers = probabilities ** (1 / temperature)
+    return powers / powers.sum()
+
+
+def divided(probabilities, temperature):
+    return (probabilities / temperature).softmax(-1)
+
+
+def wrong_power(probabilities, temperature):
+    powers = probabilities**temperature
+    return powers / powers.sum()
+
+
+def not_normalized(probabilities, temperature):
+    return probabilities ** (1 / temperature)
+
+
+def scaled_only(probabilities, temperature):
+    return (probabilities / temperature) / (probabilities / temperature).sum()
+
+
+@check.exercise(6, "Temperature without logits", reference=heated, mistakes=[
+    (divided, "You divided the probabilities. The logits are divided, and they are the logarithms of the probabilities."),
+    (wrong_power, "Hot must be flat: the exponent is 1 over the temperature."),
+    (not_normalized, "The powers do not sum to 1: divide by their sum."),
+    (scaled_only, "Dividing all by one number changes nothing after normalization. Where does the logarithm enter?"),
+])
+def check_heated(answer):
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    return [answer(p.clone(), temperature) for temperature in (0.5, 1.0, 2.5)]
+
+
+# 7: what the cache saves
+
+@check.exercise(7, "What the cache saves", reference=128800 / 511, tolerance=0.001, mistakes=[
+    (128800 / 512, "With the cache the last token that is generated is not read any more: 511 positions."),
+    (287.5, "The prompt's 64 positions are read with the cache, too."),
+    (256.0, "That is for a prompt of one token. Here 64 are read first, in one call."),
+    (512.0, "The calls without a cache are not all of the full length: they grow from 64 to 511."),
+    (448.0, "That is the number of calls. Count the positions that they read."),
+    (128800.0, "That is the number of positions without a cache. Divide by the number with it."),
+    (511 / 128800, "Upside down: how many times as many without the cache?"),
+])
+def check_saving(answer):
+    return answer
