@@ -12,7 +12,8 @@ def refusal(module: nn.Module, option: str, value: object, supported: str) -> Va
 
 def assign(ours: nn.Module, weights: dict[str, Tensor | None]) -> nn.Module:
     """Load a copy of every weight, keeping device and dtype; all must be there and fit."""
-    state = {name: weight.detach().clone() for name, weight in weights.items() if weight is not None}
+    state = {name: weight.detach().clone(memory_format=torch.contiguous_format)  # a transposed one would keep its strides
+             for name, weight in weights.items() if weight is not None}
     ours.load_state_dict(state, strict=True, assign=True)
     return ours
 
