@@ -8,52 +8,7 @@ from tutorlib.exercises import ExerciseSheet, Wrong
 check = ExerciseSheet()
 
 
-# 1: inputs and targets
-
-def shift(tokens):
-    return tokens[:, :-1], tokens[:, 1:]  # (B, L - 1) each
-
-
-def not_shifted(tokens):
-    return tokens, tokens
-
-
-def shifted_backwards(tokens):
-    return tokens[:, 1:], tokens[:, :-1]
-
-
-def rolled(tokens):
-    return tokens, tokens.roll(-1, dims=1)
-
-
-def rolled_over_all(tokens):
-    return tokens, tokens.roll(-1)
-
-
-def rows_shifted(tokens):
-    return tokens[:-1], tokens[1:]
-
-
-def same_twice(tokens):
-    return tokens[:, :-1], tokens[:, :-1]
-
-
-@check.exercise(1, "Shift", reference=shift, mistakes=[
-    (not_shifted, "Input and target at one place are the same token: the answer is in the question."),
-    (same_twice, "Input and target at one place are the same token: the answer is in the question."),
-    (shifted_backwards, "This predicts the token before. The target is the one after."),
-    (rolled, "roll wraps around: the last target is the first token. Leave the last place out."),
-    (rolled_over_all, "roll wraps around: the last target is the first token. Leave the last place out."),
-    (rows_shifted, "You shifted the batch: the second dimension is the sequence."),
-])
-def check_shift(answer):
-    pair = answer(torch.arange(12).view(3, 4))  # (B, L)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise Wrong("Return a pair, (inputs, targets).")
-    return pair
-
-
-# 2: what can be known
+# 1: what can be known
 
 def limit(vocabulary, motif, length):
     unknown = (motif - 1) / (length - 1)  # share of the targets
@@ -97,7 +52,7 @@ def knowing_all(vocabulary, motif, length):
     return 0.0, 1.0
 
 
-@check.exercise(2, "The limit of a task", reference=limit, mistakes=[
+@check.exercise(1, "The limit of a task", reference=limit, mistakes=[
     (counting_the_first, "The first token is no target: length - 1 are predicted, and motif - 1 of them are new."),
     (motif_of_targets, "The first token of the motif is given, not predicted: motif - 1 targets are new."),
     (over_all_tokens, "The first token is no target: divide by length - 1."),
@@ -114,7 +69,7 @@ def check_limit(answer):
     return found
 
 
-# 3: layouts
+# 2: layouts
 
 def to_linear_weight(kernel):
     return kernel.flatten(1).T  # (D, H, K) -> (D, H*K) -> (H*K, D)
@@ -136,7 +91,7 @@ def heads_first_transposed(kernel):
     return kernel.permute(1, 0, 2).reshape(kernel.size(0), -1).T
 
 
-@check.exercise(3, "Carry an attention kernel over", reference=to_linear_weight, mistakes=[
+@check.exercise(2, "Carry an attention kernel over", reference=to_linear_weight, mistakes=[
     (flattened_only, "nn.Linear stores (out, in): transpose. The matrix is square, so the shape did not tell."),
     (heads_interleaved, "Head 0 owns the first K outputs, side by side: flatten H before K."),
     (heads_first, "Each row must hold one output for all D inputs: flatten (H, K), then transpose."),
@@ -146,7 +101,7 @@ def check_layout(answer):
     return answer(torch.randn(6, 2, 3))  # (D, H, K)
 
 
-# 4: tracing
+# 3: tracing
 
 def traceable(x):
     return torch.where(x.sum() > 0, x, -x)
@@ -176,7 +131,7 @@ def inverted(x):
     return torch.where(x.sum() > 0, -x, x)
 
 
-@check.exercise(4, "A branch that can be traced", reference=traceable, mistakes=[
+@check.exercise(3, "A branch that can be traced", reference=traceable, mistakes=[
     (branching, "a Python branch on a tensor's value cannot be traced"),
     (always_positive, "x comes out for either sign of the sum."),
     (always_negated, "-x comes out for either sign of the sum."),
@@ -192,7 +147,7 @@ def check_tracing(answer):
     return [traced(torch.tensor(x)) for x in ([3.0, -1.0, 2.0], [1.0, -4.0], [2.0, -2.0])]
 
 
-# 5: looking ahead
+# 4: looking ahead
 
 def looks_ahead(model, tokens):
     before = model(tokens)  # (B, T, V)
@@ -263,7 +218,7 @@ def _with_leak(place, source):
 NOT_BEFORE = "A causal model is called leaky: at the changed place and after it outputs may move. Look before it."
 
 
-@check.exercise(5, "Find the leak", reference=looks_ahead, mistakes=[
+@check.exercise(4, "Find the leak", reference=looks_ahead, mistakes=[
     (last_token_only, "A leak of a token in the middle is missed: change every place in turn, not the last alone."),
     (first_output_only, "A leak into a later output is missed: look at every output before the change."),
     (own_output_too, NOT_BEFORE),
@@ -280,7 +235,7 @@ def check_leak(answer):
     return [bool(answer(model, tokens.clone())) for model in models]
 
 
-# 6: two Adams
+# 5: two Adams
 
 def epsilon_for_torch(epsilon, beta, step):
     return epsilon / math.sqrt(1 - beta ** step)
@@ -306,7 +261,7 @@ def step_from_zero(epsilon, beta, step):
     return epsilon / math.sqrt(1 - beta ** (step + 1))
 
 
-@check.exercise(6, "One Adam in the other's words", reference=epsilon_for_torch, mistakes=[
+@check.exercise(5, "One Adam in the other's words", reference=epsilon_for_torch, mistakes=[
     (unchanged, "Multiply numerator and denominator of Keras's step by the same factor, until the numerators agree."),
     (multiplied, "Keras's epsilon stands before the correction, so the one behind it must be larger, not smaller."),
     (without_root, "The correction stands under the root together with v."),
