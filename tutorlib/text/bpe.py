@@ -196,7 +196,7 @@ class BytePairTokenizer:
     Args:
         merges: pairs of tokens in the order in which they were learned, which is the order of preference.
         vocabulary: token -> id; by default the 256 bytes in GPT-2's order, then what the merges make, in their order.
-        special: marks such as "<|endoftext|>" -> id; where one stands in a text it is one token, never cut.
+        special: marks such as ``<|endoftext|>`` -> id; where one stands in a text it is one token, never cut.
         pattern: a regular expression (of `regex`) whose matches are the words; together they must cover the text.
 
     Raises ValueError for a merge whose parts or result the vocabulary lacks, ids that occur twice, and a pattern with groups.
