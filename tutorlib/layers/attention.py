@@ -53,8 +53,6 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
     Raises ValueError for shapes that do not fit together or an integer mask.
     """
     _check_shapes(query, key, value)
-    if query.dim() == 4 and key.size(1) != query.size(1):
-        key, value = (x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in (key, value))  # (B, H, S, K)
     scale = 1 / math.sqrt(query.size(-1)) if scale is None else scale
     mask = _fit_mask(mask, query, key)
     if fused and not return_weights:
@@ -63,6 +61,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, mask
         output = _fused_attention(query[extra], key[extra], value[extra], mask, causal, dropout, scale)
         return output[(0,) * len(extra)]
 
+    if query.dim() == 4 and key.size(1) != query.size(1):  # the kernel reads shared heads where they are; here they are copied
+        key, value = (x.repeat_interleave(query.size(1) // x.size(1), dim=1) for x in (key, value))  # (B, H, S, K)
     scores = (query * scale) @ key.mT  # (B, H, T, S); scaling the query is T K products instead of T S
     allowed, bias = _split_mask(mask, causal, query, key, scores.dtype)
     if bias is not None:
@@ -88,13 +88,15 @@ def _fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
 def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, is_causal: bool,
             scale: float) -> Tensor:
     """PyTorch's kernel; in float32 where that makes a bfloat16 backward pass faster, on a CPU and for a short sequence."""
+    shared = key.size(1) != query.size(1)  # heads of keys by groups of queries
     short = query.device.type == "cpu" and key.size(-2) <= SHORT
     if not (short and query.dtype == torch.bfloat16 and query.requires_grad and torch.is_grad_enabled()):
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=is_causal, scale=scale)
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=is_causal, scale=scale,
+                                              enable_gqa=shared)
     mask = mask.float() if mask is not None and mask.is_floating_point() else mask
     with torch.autocast("cpu", enabled=False):  # it would cast back to bfloat16
         return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, dropout, is_causal=is_causal,
-                                              scale=scale).bfloat16()
+                                              scale=scale, enable_gqa=shared).bfloat16()
 
 
 def _split_mask(mask: Tensor | None, causal: bool, query: Tensor, key: Tensor,
