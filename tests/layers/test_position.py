@@ -123,3 +123,15 @@ def test_position_breaks_permutation_equivariance():
     for code in (SinusoidalPosition(16), LearnedPosition(6, 16).double()):
         with torch.no_grad():
             assert (encoder(code(states[:, order])) - encoder(code(states))[:, order]).abs().max() > 0.005
+
+
+def test_rotary_angles_left_by_one_call_serve_another_only_where_they_fit():
+    rotary, heads = RotaryPosition(8), torch.randn(2, 3, 5, 8)
+    with torch.inference_mode():
+        rotary(heads, 4)  # what inference leaves behind must not stop a training step
+    for turned, offset in ((heads, 4), (heads, 5), (heads[:, :, :2], 5), (heads.double(), 5), (heads.bfloat16(), 5)):
+        own = turned.clone().requires_grad_()
+        expected = RotaryPosition(8)(turned, offset)
+        assert torch.equal(rotary(own, offset), expected)
+        rotary(own, offset).sum().backward()
+        assert own.grad.isfinite().all()

@@ -64,12 +64,22 @@ class RotaryPosition(nn.Module):
         if head_width < 2 or head_width % 2:
             raise ValueError(f"head_width must be even and at least 2, since coordinates turn in pairs, got {head_width}")
         self.head_width, self.base = head_width, base
+        self._last: tuple = (None, (None, None))  # what was asked last, and its angles: layer after layer asks for the same
 
     def forward(self, heads: Tensor, offset: int = 0) -> Tensor:
         """heads (B, H, T, K) -> the same, turned; the first position is number `offset`."""
-        place = torch.arange(offset, offset + heads.size(-2), device=heads.device)  # (T,)
-        exponent = torch.arange(0, self.head_width, 2, device=heads.device) / self.head_width  # (K/2,)
-        angle = place[:, None] * self.base ** -exponent  # (T, K/2), in float32 whatever the dtype of the heads
-        cos, sin = angle.cos().to(heads.dtype), angle.sin().to(heads.dtype)
+        asked = (offset, heads.size(-2), heads.device, heads.dtype)
+        last, (cos, sin) = self._last  # (T, K/2) each
+        if asked != last:
+            cos, sin = self._angles(*asked)
+            self._last = (asked, (cos, sin))
         first, second = heads.chunk(2, dim=-1)  # (B, H, T, K/2) each
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (B, H, T, K)
+
+    @torch.inference_mode(False)  # what inference computes, a training step may find and use
+    def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, K/2), computed in float32 whatever the dtype of the heads."""
+        place = torch.arange(offset, offset + length, device=device)  # (T,)
+        exponent = torch.arange(0, self.head_width, 2, device=device) / self.head_width  # (K/2,)
+        angle = place[:, None] * self.base ** -exponent  # (T, K/2)
+        return angle.cos().to(dtype), angle.sin().to(dtype)

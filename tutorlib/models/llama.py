@@ -28,9 +28,8 @@ class LlamaConfig:
 class LlamaLayer(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)): no biases, no learned positions."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: LlamaConfig, rotary: RotaryPosition):
         super().__init__()
-        rotary = RotaryPosition(config.width // config.num_heads, config.rope_base)
         self.attention = MultiHeadAttention(config.width, config.num_heads, num_key_value_heads=config.num_key_value_heads,
                                             bias=False, rotary=rotary)
         self.feed_forward = GatedFeedForward(config.width, config.hidden, activation=config.activation)
@@ -49,7 +48,8 @@ class Llama(nn.Module):
         super().__init__()
         self.config, self.max_length = config, config.max_length
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.layers = nn.ModuleList(LlamaLayer(config) for _ in range(config.num_layers))
+        rotary = RotaryPosition(config.width // config.num_heads, config.rope_base)  # one for all layers: the angles are theirs
+        self.layers = nn.ModuleList(LlamaLayer(config, rotary) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.width, config.eps)
         self.output = nn.Linear(config.width, config.vocabulary, bias=False)
         for module in self.modules():
