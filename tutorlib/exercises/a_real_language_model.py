@@ -1,0 +1,256 @@
+"""Exercises of the chapter on a real language model."""
+import struct
+
+import torch
+
+from tutorlib.exercises import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# 1: parameters
+
+def count(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    attention = 2 * width * width + 2 * width * kv_heads * (width // heads)
+    return (1 if tied else 2) * vocabulary * width + layers * (attention + 3 * width * hidden + 2 * width) + width
+
+
+def count_unshared(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, heads, hidden, tied)
+
+
+def count_always_tied(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, True)
+
+
+def count_never_tied(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, False)
+
+
+def count_two_matrices(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) - layers * width * hidden
+
+
+def count_without_norms(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) - layers * 2 * width - width
+
+
+def count_without_last_norm(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) - width
+
+
+def count_one_norm_a_layer(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) - layers * width
+
+
+def count_all_narrow(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    narrow = width * kv_heads * (width // heads)
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) + layers * (narrow - width * width)
+
+
+def count_one_narrow(vocabulary, width, layers, heads, kv_heads, hidden, tied):
+    return count(vocabulary, width, layers, heads, kv_heads, hidden, tied) - layers * width * kv_heads * (width // heads)
+
+
+@check.exercise(1, "Count a larger model", reference=count, mistakes=[
+    (count_unshared, "Keys and values have only kv_heads heads, so their projections are narrower."),
+    (count_always_tied, "An output matrix that is not tied is a second matrix of vocabulary times width."),
+    (count_never_tied, "A tied output matrix is the embedding: count it once."),
+    (count_two_matrices, "A gated feed-forward network has three matrices."),
+    (count_without_norms, "The norms have weights too: two a layer, and one at the end."),
+    (count_without_last_norm, "One more norm stands before the output matrix."),
+    (count_one_norm_a_layer, "A layer has two norms: before attention, and before the feed-forward network."),
+    (count_all_narrow, "Only keys and values are shared: the queries and the output keep all heads."),
+    (count_one_narrow, "Keys and values are two projections."),
+])
+def check_count(answer):
+    return [answer(49152, 576, 30, 9, 3, 1536, True), answer(128256, 4096, 32, 32, 8, 14336, False),
+            answer(100, 48, 2, 6, 1, 80, True)]
+
+
+# 2: the norm
+
+def rms_norm(states, weight, eps):
+    return states / (states.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
+
+
+def rms_of_the_sum(states, weight, eps):
+    return states / (states.square().sum(dim=-1, keepdim=True) + eps).sqrt() * weight
+
+
+def rms_centered(states, weight, eps):
+    return rms_norm(states - states.mean(dim=-1, keepdim=True), weight, eps)
+
+
+def rms_without_root(states, weight, eps):
+    return states / (states.square().mean(dim=-1, keepdim=True) + eps) * weight
+
+
+def rms_eps_outside(states, weight, eps):
+    return states / (states.square().mean(dim=-1, keepdim=True).sqrt() + eps) * weight
+
+
+def rms_of_everything(states, weight, eps):
+    return states / (states.square().mean() + eps).sqrt() * weight
+
+
+def rms_over_tokens(states, weight, eps):
+    return states / (states.square().mean(dim=1, keepdim=True) + eps).sqrt() * weight
+
+
+def rms_without_weight(states, weight, eps):
+    return rms_norm(states, torch.ones_like(weight), eps)
+
+
+@check.exercise(2, "Normalize by the root mean square", reference=rms_norm, mistakes=[
+    (rms_of_the_sum, "Divide by the root of the mean of the squares, not of their sum."),
+    (rms_centered, "This norm leaves the mean alone: do not subtract it."),
+    (rms_without_root, "Divide by the root: the mean square has the unit of a square."),
+    (rms_eps_outside, "eps stands under the root."),
+    (rms_of_everything, "Each token has a norm of its own: the mean is over the last dimension only."),
+    (rms_over_tokens, "The mean is over the features of a token, the last dimension, not over the tokens."),
+    (rms_without_weight, "Multiply by the weight at the end."),
+])
+def check_rms(answer):
+    return answer(torch.randn(2, 3, 8) + 0.5, torch.rand(8) + 0.5, 0.1)
+
+
+# 3: a block
+
+def unpack(block):
+    scale, minimum = struct.unpack("<ee", block[:4])
+    return [scale * number + minimum for number in [byte & 15 for byte in block[4:]] + [byte >> 4 for byte in block[4:]]]
+
+
+def unpack_by_turns(block):
+    scale, minimum = struct.unpack("<ee", block[:4])
+    return [scale * number + minimum for byte in block[4:] for number in (byte & 15, byte >> 4)]
+
+
+def unpack_high_first(block):
+    values = unpack(block)
+    return values[16:] + values[:16]
+
+
+def unpack_swapped(block):
+    return unpack(block[2:4] + block[:2] + block[4:])
+
+
+def unpack_without_minimum(block):
+    scale = struct.unpack("<e", block[:2])[0]
+    return [scale * number for number in [byte & 15 for byte in block[4:]] + [byte >> 4 for byte in block[4:]]]
+
+
+def unpack_signed(block):
+    scale, minimum = struct.unpack("<ee", block[:4])
+    numbers = [byte & 15 for byte in block[4:]] + [byte >> 4 for byte in block[4:]]
+    return [scale * (number - 8) + minimum for number in numbers]
+
+
+@check.exercise(3, "Unpack a block", reference=unpack, mistakes=[
+    (unpack_by_turns, "The 16 low halves are the first 16 weights, the 16 high halves the last 16."),
+    (unpack_high_first, "The low halves come first."),
+    (unpack_swapped, "The scale comes first, then the minimum."),
+    (unpack_without_minimum, "A weight is scale times number plus the minimum."),
+    (unpack_signed, "The numbers run from 0 to 15; it is the minimum that makes weights negative."),
+])
+def check_unpack(answer):
+    numbers = torch.randint(0, 256, (16,)).tolist()
+    weights = torch.as_tensor([float(weight) for weight in answer(struct.pack("<ee", 0.125, -0.75) + bytes(numbers))])
+    if weights.numel() != 32:
+        raise Wrong(f"A block holds 32 weights, two a byte; you returned {weights.numel()}.")
+    return weights
+
+
+# 4: the way back
+
+def interleave(weight, heads):
+    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def interleave_forward(weight, heads):
+    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def interleave_across_heads(weight, heads):
+    return interleave(weight, 1)
+
+
+def interleave_nothing(weight, heads):
+    return weight
+
+
+def interleave_columns(weight, heads):
+    return interleave(weight.T, heads).T
+
+
+@check.exercise(4, "Undo the loader", reference=interleave, mistakes=[
+    (interleave_forward, "This is what the loader does: it takes neighbors to halves. You want the way back."),
+    (interleave_across_heads, "Each head has halves of its own: cut into heads first."),
+    (interleave_nothing, "Nothing has moved: row i and row i + K/2 of a head must become neighbors."),
+    (interleave_columns, "The heads lie along the rows; the columns belong to the input."),
+])
+def check_interleave(answer):
+    return answer(torch.arange(24.0 * 24).view(24, 24), 3)
+
+
+# 5: the limit
+
+WEIGHTS, KEPT = 8e9 * 4.5 / 8, 8192 * 2 * 32 * 8 * 128 * 2  # bytes
+
+
+@check.exercise(5, "The limit of a larger model", reference=50e9 / (WEIGHTS + KEPT), tolerance=0.02, mistakes=[
+    (50e9 / WEIGHTS, "The cache is read too: count its bytes."),
+    (50e9 / (8e9 * 4.5), "4.5 bits are not 4.5 bytes."),
+    (50e9 / (8e9 * 4.5 + KEPT), "4.5 bits are not 4.5 bytes."),
+    (50e9 / (WEIGHTS + KEPT / 2), "The cache holds keys and values, and two bytes for each number."),
+    (50e9 / (WEIGHTS + 2 * KEPT), "A number in bfloat16 takes two bytes."),
+    (50e9 / (8e9 * 2 + KEPT), "The weights take 4.5 bits each, not two bytes."),
+    ((WEIGHTS + KEPT) / 50e9, "That is the seconds for a token; the question is how many tokens in a second."),
+])
+def check_limit(answer):
+    return float(answer)
+
+
+# 6: a step a row
+
+def round_rows(x):
+    step = x.abs().amax(dim=-1, keepdim=True) / 127
+    return (x / step).round() * step
+
+
+def round_all(x):
+    step = x.abs().max() / 127
+    return (x / step).round() * step
+
+
+def round_columns(x):
+    step = x.abs().amax(dim=0, keepdim=True) / 127
+    return (x / step).round() * step
+
+
+def round_to_integers(x):
+    return (x / (x.abs().amax(dim=-1, keepdim=True) / 127)).round()
+
+
+def round_down(x):
+    step = x.abs().amax(dim=-1, keepdim=True) / 127
+    return (x / step).floor() * step
+
+
+def round_signed(x):
+    step = x.amax(dim=-1, keepdim=True) / 127
+    return (x / step).round() * step
+
+
+@check.exercise(6, "Round each token by itself", reference=round_rows, mistakes=[
+    (round_all, "One step for all rows: the largest entry of one token coarsens all the others."),
+    (round_columns, "A row is a token: take the largest entry over the last dimension."),
+    (round_to_integers, "Multiply by the step again: return floats near x."),
+    (round_down, "Round to the nearest integer, not down."),
+    (round_signed, "The largest magnitude sets the step, and it may be that of a negative entry."),
+])
+def check_rounding(answer):
+    x = torch.randn(4, 6) * torch.tensor([[0.1], [1.0], [10.0], [100.0]])
+    x[:, 2] = -3 * x.abs().amax(dim=-1)
+    return list(answer(x))
