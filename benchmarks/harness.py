@@ -82,14 +82,20 @@ def inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return run
 
 
-def training_step(forward: Callable[[], Tensor], model: nn.Module) -> Callable[[], Tensor]:
-    """Forward, mean square as the loss, backward, fused AdamW; compared by the gradient of the largest parameter."""
+def mean_square(output: Tensor) -> Tensor:
+    """A loss for outputs that have no targets."""
+    return output.float().square().mean()
+
+
+def training_step(forward: Callable[[], Tensor], model: nn.Module,
+                  loss: Callable[[Tensor], Tensor] = mean_square) -> Callable[[], Tensor]:
+    """Forward, loss, backward, fused AdamW; compared by the gradient of the largest parameter."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)  # rate 0: every round does the same work
     watched = max(model.parameters(), key=lambda parameter: parameter.numel())
 
     def run() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        forward().float().square().mean().backward()
+        loss(forward()).backward()
         optimizer.step()
         return torch.stack([watched.grad.norm(), watched.grad.abs().max()])
     return run
