@@ -134,7 +134,7 @@ def count_with_head(V, max_length, token_types, D, hidden, layers):
     (count_without("biases"), "Every linear map has a bias: four of D in attention, one of hidden and one of D behind it."),
     (count_without("layer norms"), "Each layer has two norms, with a scale and a shift of D each."),
     (count_without("first norm"), "There is a norm behind the embeddings too."),
-    (count_without("norms"), "A norm has a scale and a shift of D; there are two norms in a layer and one behind the embeddings."),
+    (count_without("norms"), "A norm has a scale and a shift of D; there are two in a layer and one behind the embeddings."),
     (count_without("norm shifts"), "A norm has a scale and a shift: 2 D."),
     (count_without("output projection"), "Attention has four projections: query, key, value and output."),
     (count_without("types"), "The token types have an embedding as well."),
