@@ -11,7 +11,6 @@ check = ExerciseSheet()
     (2.25, "The second step is a third of the first, not half of the one before it."),
     (2.5 * 2.5 / 3, "That is a power without a floor. Look at the steps, not at the losses themselves."),
     (0.5 / 3, "That is the next step; take it off the last loss."),
-    (2.25 - 0.5 / 3, "Take the next step off 2.5, the last loss."),
 ])
 def check_next_loss(answer):
     return float(answer)
