@@ -68,54 +68,7 @@ def check_count(answer):
             answer(100, 48, 2, 6, 1, 80, True)]
 
 
-# 2: the norm
-
-def rms_norm(states, weight, eps):
-    return states / (states.square().mean(dim=-1, keepdim=True) + eps).sqrt() * weight
-
-
-def rms_of_the_sum(states, weight, eps):
-    return states / (states.square().sum(dim=-1, keepdim=True) + eps).sqrt() * weight
-
-
-def rms_centered(states, weight, eps):
-    return rms_norm(states - states.mean(dim=-1, keepdim=True), weight, eps)
-
-
-def rms_without_root(states, weight, eps):
-    return states / (states.square().mean(dim=-1, keepdim=True) + eps) * weight
-
-
-def rms_eps_outside(states, weight, eps):
-    return states / (states.square().mean(dim=-1, keepdim=True).sqrt() + eps) * weight
-
-
-def rms_of_everything(states, weight, eps):
-    return states / (states.square().mean() + eps).sqrt() * weight
-
-
-def rms_over_tokens(states, weight, eps):
-    return states / (states.square().mean(dim=1, keepdim=True) + eps).sqrt() * weight
-
-
-def rms_without_weight(states, weight, eps):
-    return rms_norm(states, torch.ones_like(weight), eps)
-
-
-@check.exercise(2, "Normalize by the root mean square", reference=rms_norm, mistakes=[
-    (rms_of_the_sum, "Divide by the root of the mean of the squares, not of their sum."),
-    (rms_centered, "This norm leaves the mean alone: do not subtract it."),
-    (rms_without_root, "Divide by the root: the mean square has the unit of a square."),
-    (rms_eps_outside, "eps stands under the root."),
-    (rms_of_everything, "Each token has a norm of its own: the mean is over the last dimension only."),
-    (rms_over_tokens, "The mean is over the features of a token, the last dimension, not over the tokens."),
-    (rms_without_weight, "Multiply by the weight at the end."),
-])
-def check_rms(answer):
-    return answer(torch.randn(2, 3, 8) + 0.5, torch.rand(8) + 0.5, 0.1)
-
-
-# 3: a block
+# 2: a block
 
 def unpack(block):
     scale, minimum = struct.unpack("<ee", block[:4])
@@ -147,7 +100,7 @@ def unpack_signed(block):
     return [scale * (number - 8) + minimum for number in numbers]
 
 
-@check.exercise(3, "Unpack a block", reference=unpack, mistakes=[
+@check.exercise(2, "Unpack a block", reference=unpack, mistakes=[
     (unpack_by_turns, "The 16 low halves are the first 16 weights, the 16 high halves the last 16."),
     (unpack_high_first, "The low halves come first."),
     (unpack_swapped, "The scale comes first, then the minimum."),
@@ -162,7 +115,7 @@ def check_unpack(answer):
     return weights
 
 
-# 4: the way back
+# 3: the way back
 
 def interleave(weight, heads):
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
@@ -184,7 +137,7 @@ def interleave_columns(weight, heads):
     return interleave(weight.T, heads).T
 
 
-@check.exercise(4, "Undo the loader", reference=interleave, mistakes=[
+@check.exercise(3, "Undo the loader", reference=interleave, mistakes=[
     (interleave_forward, "This is what the loader does: it takes neighbors to halves. You want the way back."),
     (interleave_across_heads, "Each head has halves of its own: cut into heads first."),
     (interleave_nothing, "Nothing has moved: row i and row i + K/2 of a head must become neighbors."),
@@ -194,12 +147,12 @@ def check_interleave(answer):
     return answer(torch.arange(24.0 * 24).view(24, 24), 3)
 
 
-# 5: the limit
+# 4: the limit
 
 WEIGHTS, KEPT = 8e9 * 4.5 / 8, 8192 * 2 * 32 * 8 * 128 * 2  # bytes
 
 
-@check.exercise(5, "The limit of a larger model", reference=50e9 / (WEIGHTS + KEPT), tolerance=0.02, mistakes=[
+@check.exercise(4, "The limit of a larger model", reference=50e9 / (WEIGHTS + KEPT), tolerance=0.02, mistakes=[
     (50e9 / WEIGHTS, "The cache is read too: count its bytes."),
     (50e9 / (8e9 * 4.5), "4.5 bits are not 4.5 bytes."),
     (50e9 / (8e9 * 4.5 + KEPT), "4.5 bits are not 4.5 bytes."),
@@ -212,7 +165,7 @@ def check_limit(answer):
     return float(answer)
 
 
-# 6: a step a row
+# 5: a step a row
 
 def round_rows(x):
     step = x.abs().amax(dim=-1, keepdim=True) / 127
@@ -243,7 +196,7 @@ def round_signed(x):
     return (x / step).round() * step
 
 
-@check.exercise(6, "Round each token by itself", reference=round_rows, mistakes=[
+@check.exercise(5, "Round each token by itself", reference=round_rows, mistakes=[
     (round_all, "One step for all rows: the largest entry of one token coarsens all the others."),
     (round_columns, "A row is a token: take the largest entry over the last dimension."),
     (round_to_integers, "Multiply by the step again: return floats near x."),
