@@ -1,5 +1,4 @@
 """Exercises of the chapter on GPT."""
-import math
 from collections import Counter
 from itertools import pairwise
 
@@ -11,22 +10,7 @@ from tutorlib.exercises import ExerciseSheet, Wrong
 check = ExerciseSheet()
 
 
-# 1: a perplexity by hand
-
-@check.exercise(1, "A perplexity by hand", reference=4.0, tolerance=0.01, mistakes=[
-    (2.0, "That is the number of bits a character. The perplexity is 2 to that power."),
-    (64.0, "That is one over the probability of the whole. Take the root of as many factors as there are characters."),
-    (14 / 3, "You averaged 1/p. The mean is taken of log 1/p."),
-    (24 / 7, "You took one over the mean of p. The mean is taken of the logarithms."),
-    (0.25, "That is the geometric mean of the probabilities. The perplexity is one over it."),
-    (6.0, "That is the number of bits of the whole text. Divide by the characters, then take 2 to that power."),
-    (math.exp(2), "You took e to the number of bits. Bits belong to base 2."),
-])
-def check_perplexity(answer):
-    return answer
-
-
-# 2: the shift
+# 1: the shift
 
 def next_token_loss(logits, tokens):
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
@@ -52,7 +36,7 @@ def over_the_batch_in_one(logits, tokens):
     return F.cross_entropy(logits.flatten(0, 1)[:-1], tokens.flatten()[1:])
 
 
-@check.exercise(2, "Repair the loss", reference=next_token_loss, mistakes=[
+@check.exercise(1, "Repair the loss", reference=next_token_loss, mistakes=[
     (unshifted, "Position t is compared with token t, which the model has read. It predicts token t + 1."),
     (shifted_the_wrong_way, "Shifted the wrong way: the logits at t belong to the token at t + 1."),
     (rolled, "roll brings the first token to the end, where nothing is known. Drop the last position."),
@@ -64,7 +48,7 @@ def check_loss(answer):
     return answer(logits, tokens)
 
 
-# 3: count the parameters
+# 2: count the parameters
 
 def gpt_parameters(vocabulary, length, width, layers):
     layer = 12 * width * width + 13 * width
@@ -95,7 +79,7 @@ def matrices_only(vocabulary, length, width, layers):
     return (vocabulary + length) * width + layers * 12 * width * width
 
 
-@check.exercise(3, "Count the parameters", reference=gpt_parameters, mistakes=[
+@check.exercise(2, "Count the parameters", reference=gpt_parameters, mistakes=[
     (output_counted_twice, "The output matrix is the embedding: count it once."),
     (without_positions, "The positions are learned, a vector each: T D parameters."),
     (without_the_last_norm, "One norm stands behind the last layer."),
@@ -107,7 +91,7 @@ def check_parameters(answer):
     return [answer(72, 64, 32, 3), answer(50257, 1024, 768, 12)]
 
 
-# 4: top-p by hand
+# 3: top-p by hand
 
 def nucleus(probabilities, p):
     kept, total = 0, 0.0
@@ -144,7 +128,7 @@ def ascending(probabilities, p):
     return unsorted(sorted(probabilities), p)
 
 
-@check.exercise(4, "The size of the nucleus", reference=nucleus, mistakes=[
+@check.exercise(3, "The size of the nucleus", reference=nucleus, mistakes=[
     (stops_before, "The sum has to reach p: the token that takes it over p belongs to the nucleus, and the first always does."),
     (unsorted, "Begin with the most probable token: sort first."),
     (ascending, "Sort downward: the most probable token comes first."),
@@ -158,7 +142,7 @@ def check_nucleus(answer):
     return [*kept, answer([0.125, 0.5, 0.375], 0.9)]
 
 
-# 5: what Kneser and Ney count
+# 4: what Kneser and Ney count
 
 def continuations(text):
     return {b: len({x for x, y in pairwise(text) if y == b}) for b in set(text[1:])}
@@ -177,7 +161,7 @@ def share_of_pairs(text):
     return {b: n / sum(counts.values()) for b, n in counts.items()}
 
 
-@check.exercise(5, "Count continuations", reference=continuations, mistakes=[
+@check.exercise(4, "Count continuations", reference=continuations, mistakes=[
     (occurrences, "That is how often each character occurs. Count the distinct characters before it."),
     (followers, "You counted what comes behind each character. Count what comes before it."),
     (share_of_pairs, "Return the counts, before they are divided by their sum."),
@@ -186,7 +170,7 @@ def check_continuations(answer):
     return [answer("abacab"), answer("queue quiz")]
 
 
-# 6: a temperature for probabilities
+# 5: a temperature for probabilities
 
 def heated(probabilities, temperature):
     powers = probabilities ** (1 / temperature)
@@ -210,7 +194,7 @@ def scaled_only(probabilities, temperature):
     return (probabilities / temperature) / (probabilities / temperature).sum()
 
 
-@check.exercise(6, "Temperature without logits", reference=heated, mistakes=[
+@check.exercise(5, "Temperature without logits", reference=heated, mistakes=[
     (divided, "You divided the probabilities. The logits are divided, and they are the logarithms of the probabilities."),
     (wrong_power, "Hot must be flat: the exponent is 1 over the temperature."),
     (not_normalized, "The powers do not sum to 1: divide by their sum."),
@@ -221,9 +205,9 @@ def check_heated(answer):
     return [answer(p.clone(), temperature) for temperature in (0.5, 1.0, 2.5)]
 
 
-# 7: what the cache saves
+# 6: what the cache saves
 
-@check.exercise(7, "What the cache saves", reference=128800 / 511, tolerance=0.001, mistakes=[
+@check.exercise(6, "What the cache saves", reference=128800 / 511, tolerance=0.001, mistakes=[
     (128800 / 512, "With the cache the last token that is generated is not read any more: 511 positions."),
     (287.5, "The prompt's 64 positions are read with the cache, too."),
     (256.0, "That is for a prompt of one token. Here 64 are read first, in one call."),
