@@ -3,12 +3,13 @@
 import argparse
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks import attention, encoder_decoder, optimizers, recurrent, resnet
-from benchmarks.harness import Row, compare
+from benchmarks import attention, bert, encoder_decoder, language_models, optimizers, recurrent, resnet, tokenizers
+from benchmarks.harness import Row, Variant, compare
 from tutorlib.device import has_fast_bfloat16
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "benchmarks.md"
@@ -46,6 +47,24 @@ def memory_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def part_on_code() -> list[tuple[str, str, Callable[[], list[Variant]]]]:
+    """Title, caption and variants of the comparisons of language models and tokenizers."""
+    step = (f"{language_models.TRAINING_SIZES}; forward, cross-entropy, backward and fused AdamW. nanoGPT's architecture is "
+            "written anew in torch's modules; all three have the erf GELU.")
+    llama = (f"{language_models.LLAMA_SIZES}. In int8 are the weights of the linear layers, on PyTorch's kernel; rounded "
+             "weights are compared by their logits behind the prompt.")
+    padded = f"{bert.SIZES} of {bert.LENGTH} tokens; evaluation mode."
+    ragged = (f"{bert.SIZES} of {bert.SHORTEST} to {bert.LENGTH} tokens; evaluation mode. A bucket is {bert.BUCKET} sentences "
+              "of like lengths, padded to its own longest.")
+    return [("GPT: training step", step, language_models.training),
+            ("GPT: generation", f"{language_models.GENERATION_SIZES}.", language_models.generation),
+            ("Llama, 135 million parameters: generation", llama, language_models.llama_generation),
+            ("BERT: sentences of one length", padded, bert.padded), ("BERT: sentences of many lengths", ragged, bert.ragged),
+            ("Byte-level BPE: encoding", f"{tokenizers.SIZES}.", tokenizers.encoding),
+            ("Byte-level BPE: learning merges", f"{tokenizers.SIZES}; a vocabulary of {tokenizers.VOCABULARY:,}.",
+             tokenizers.training)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=25, help="rounds of each comparison (default: 25)")
@@ -71,6 +90,7 @@ def main() -> None:
                     ("ResNet-18: inference", f"{resnet.SIZES}; evaluation mode.", resnet.forward),
                     ("LSTM: training step", f"{recurrent.SIZES}; forward and backward.", recurrent.training),
                     ("LSTM: forward pass", f"{recurrent.SIZES}; inference.", recurrent.forward)]
+    comparisons += part_on_code()
     for name, shapes in (("a small GPT", optimizers.gpt()), ("ResNet-18", optimizers.resnet18())):
         comparisons += [(f"{method} on the parameters of {name}", optimizers.caption(shapes),
                          lambda method=method, shapes=shapes: optimizers.step(method, shapes)) for method in optimizers.METHODS]

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from benchmarks.attention import exponent
-from benchmarks.harness import Variant, compare
+from benchmarks.harness import Variant, compare, training_step
+from benchmarks.language_models import HEADS, LAYERS, LENGTH, VOCABULARY, WIDTH, nano_from
+from tutorlib.models import GPT, GPTConfig
 
 
 def test_a_variant_that_differs_is_not_timed():
@@ -41,3 +43,19 @@ def test_variants_run_in_turn_and_ratios_are_taken_within_the_round():
 
 def test_the_exponent_of_a_power_is_its_power():
     assert exponent((1, 2, 4, 8), [3 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2.0)
+
+
+def test_a_training_step_takes_the_loss_it_is_given():
+    layer = torch.nn.Linear(3, 2, bias=False)
+    step = training_step(lambda: layer(torch.tensor([[1.0, 2.0, -3.0]])), layer, loss=lambda output: output.sum())
+    assert torch.allclose(step(), torch.tensor([28.0**0.5, 3.0]))  # each row's gradient is the input
+    mean_square = training_step(lambda: 0 * layer(torch.ones(1, 3)) + 2, layer)
+    assert torch.equal(mean_square(), torch.zeros(2))
+
+
+def test_nanogpts_architecture_with_the_weights_of_ours_is_ours():
+    torch.manual_seed(0)
+    ours = GPT(GPTConfig(VOCABULARY, LENGTH, WIDTH, HEADS, LAYERS, activation="gelu"))
+    tokens = torch.randint(VOCABULARY, (2, 9))
+    with torch.no_grad():
+        torch.testing.assert_close(nano_from(ours)(tokens), ours(tokens))
