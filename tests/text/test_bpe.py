@@ -34,6 +34,13 @@ def test_merges_by_hand():
     assert merge_word(b"hugun", ranks) == [b"hug", b"un"]
 
 
+def test_the_patterns_cut_by_hand():
+    cut = BytePairTokenizer([])._pattern.findall
+    assert cut("it's  two\n\n 12!") == ["it", "'s", " ", " two", "\n\n", " 12", "!"]
+    digits = BytePairTokenizer([], pattern=DIGITS_PATTERN)._pattern.findall
+    assert digits("a  12") == ["a", "  ", "1", "2"]
+
+
 def test_equal_counts_are_settled_by_the_smaller_ids():
     assert learn_merges({b"ba": 1, b"ab": 1, b"~b": 1}, 257) == [(b"a", b"b")]
     assert learn_merges({b" a": 1, b"ba": 1}, 257) == [(b"b", b"a")]  # in GPT-2's order a blank comes after the letters
