@@ -135,3 +135,16 @@ def test_rotary_angles_left_by_one_call_serve_another_only_where_they_fit():
         assert torch.equal(rotary(own, offset), expected)
         rotary(own, offset).sum().backward()
         assert own.grad.isfinite().all()
+
+
+def test_rotary_angles_follow_what_is_asked():
+    """Kept from call to call, they must not outlive a change of place, length, dtype or base."""
+    rotary, heads = RotaryPosition(8), torch.randn(1, 2, 5, 8)
+    rotary(heads)
+    for offset, length, dtype, base in [(0, 5, torch.float32, 10.0), (3, 5, torch.float32, 10.0), (3, 4, torch.float32, 10.0),
+                                        (3, 4, torch.float64, 10.0), (3, 4, torch.float64, 7.0)]:
+        rotary.base = base
+        piece = heads[:, :, :length].to(dtype)
+        turned = rotary(piece, offset)
+        assert turned.dtype == dtype
+        assert torch.equal(turned, RotaryPosition(8, base)(piece, offset))

@@ -70,9 +70,9 @@ class RotaryPosition(nn.Module):
         """heads (B, H, T, K) -> the same, turned; the first position is number `offset`."""
         asked = (offset, heads.size(-2), heads.device, heads.dtype)
         last, (cos, sin) = self._last  # (T, K/2) each
-        if asked != last:
+        if (*asked, self.base) != last:
             cos, sin = self._angles(*asked)
-            self._last = (asked, (cos, sin))
+            self._last = ((*asked, self.base), (cos, sin))
         first, second = heads.chunk(2, dim=-1)  # (B, H, T, K/2) each
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (B, H, T, K)
 
