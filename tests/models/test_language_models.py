@@ -99,6 +99,20 @@ def test_beyond_the_last_position_nothing_is_computed(name):
         model(torch.tensor([[0, 23]]))
 
 
+@pytest.mark.parametrize("name", [*DECODERS, "bert"])
+def test_tokens_are_rows_of_integers_of_the_vocabulary(name):
+    model = BERT(BERT_SIZES) if name == "bert" else DECODERS[name]()
+    for wrong in (torch.zeros(3, dtype=torch.int64), torch.zeros(1, 2, 3, dtype=torch.int64), torch.zeros(1, 3),
+                  torch.zeros(1, 3, dtype=torch.int16), torch.zeros(1, 3, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=r"tokens must be integer tokens of shape \(B, length\), got torch"):
+            model(wrong)
+    for wrong in (-1, 23):
+        with pytest.raises(ValueError, match=r"tokens must lie in \[0, 23\)"):
+            model(torch.tensor([[0, wrong]]))
+    assert model(torch.tensor([[0, 22]], dtype=torch.int32)).shape[:2] == (1, 2)
+    assert model(torch.zeros(0, 4, dtype=torch.int64)).shape[:2] == (0, 4)
+
+
 def test_the_defaults_are_the_published_sizes():
     with torch.device("meta"):
         sizes = {type(model): sum(p.numel() for p in model.parameters())
@@ -106,6 +120,9 @@ def test_the_defaults_are_the_published_sizes():
     assert sizes[GPT] == 124_439_808  # GPT-2
     assert sizes[Llama] == 134_515_008  # SmolLM2-135M
     assert sizes[BERT] == 109_482_240 - 590_592  # BERT-base without its pooler
+    choices = [(config.activation, config.eps) for config in (GPTConfig(), LlamaConfig(), BERTConfig())]
+    assert choices == [("gelu_tanh", 1e-5), ("silu", 1e-5), ("gelu", 1e-12)]
+    assert (LlamaConfig().rope_base, BERTConfig().dropout) == (100_000.0, 0.1)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -137,6 +154,8 @@ def test_the_gated_network_is_its_formula():
     network, states = GatedFeedForward(6, 10), torch.randn(2, 3, 6)
     gate, expand = states @ network.gate.weight.T, states @ network.expand.weight.T
     assert_same(network(states), (gate * gate.sigmoid() * expand) @ network.contract.weight.T)
+    biases = [name for name, _ in GatedFeedForward(6, 10, bias=True).named_parameters() if name.endswith("bias")]
+    assert biases == ["gate.bias", "expand.bias", "contract.bias"]
     with pytest.raises(ValueError, match="activation must be one of .*, got 'swiglu'"):
         GatedFeedForward(6, 10, activation="swiglu")
 
@@ -149,6 +168,48 @@ BERTS = {
     "answers": lambda: BERTForQuestionAnswering(BERT_SIZES),
 }
 SHAPES = {"states": (2, 7, 16), "masked": (2, 7, 23), "sequence": (2, 4), "tokens": (2, 7, 3), "answers": (2, 7)}
+
+
+def test_a_fresh_bert_its_heads_and_a_llama_are_drawn_alike():
+    torch.manual_seed(0)
+    sizes = replace(BERT_SIZES, width=64, hidden=64)
+    for model in (BERT(sizes), BERTForMaskedLM(sizes), BERTForMaskedLM(replace(sizes, tie_output=False)),
+                  BERTForSequenceClassification(sizes, 9), BERTForTokenClassification(sizes, 9),
+                  BERTForQuestionAnswering(sizes), Llama(replace(LLAMA_SIZES, width=64, hidden=64))):
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                assert abs(module.weight.std() / 0.02 - 1) < 5 / (2 * module.weight.numel()) ** 0.5
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                assert (module.bias == 0).all()
+
+
+def test_dropout_takes_the_embedded_tokens_and_what_a_head_reads():
+    """With all of it dropped, the layers are given zeros, and a head its bias."""
+    def dropping(model):
+        model = shaken(model).train()
+        model.dropout.p = 1.0
+        return model
+
+    torch.manual_seed(0)
+    tokens, sizes = torch.randint(23, (2, 7)), replace(BERT_SIZES, dropout=0.0)
+    bert, gpt, states = dropping(BERT(sizes)), dropping(GPT(GPT_SIZES)), torch.zeros(2, 7, 16)
+    assert_same(bert(tokens), bert.encoder(states))
+    for layer in gpt.layers:
+        states = layer(states, causal=True)
+    assert_same(gpt(tokens), gpt.output(gpt.norm(states)))
+    for head in (BERTForSequenceClassification(sizes, 4), BERTForTokenClassification(sizes, 3)):
+        logits = dropping(head)(tokens)
+        assert_same(logits, head.output.bias.expand_as(logits))
+
+
+def test_the_dropout_of_a_config_reaches_every_part_but_the_inside_of_the_feed_forward_network():
+    for model in (GPT(replace(GPT_SIZES, dropout=0.3)), BERT(replace(BERT_SIZES, dropout=0.3))):
+        layers = model.layers if isinstance(model, GPT) else model.encoder.layers
+        assert model.dropout.p == 0.3 and len(layers) == 2
+        for layer in layers:
+            assert (layer.dropout.p, layer.attention.dropout, layer.feed_forward.dropout.p) == (0.3, 0.3, 0.0)
+    for head in (BERTForSequenceClassification, BERTForTokenClassification):
+        assert head(replace(BERT_SIZES, dropout=0.3), 2).dropout.p == 0.3
 
 
 @pytest.mark.parametrize("name", BERTS)
@@ -198,7 +259,8 @@ def test_bert_predicts_at_chosen_positions_what_it_predicts_everywhere():
     (dict(attention_mask=torch.ones(2, 3)), r"attention_mask must hold integers, 1 keep and 0 pad, of shape \(1, 3\), got"),
     (dict(attention_mask=torch.ones(1, 3)), "attention_mask must hold integers, .* got torch.float32"),
     (dict(token_type_ids=torch.full((1, 3), 2)), r"token_type_ids must lie in \[0, 2\)"),
-    (dict(token_type_ids=torch.zeros(1, 2, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens")])
+    (dict(token_type_ids=torch.zeros(1, 2, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens"),
+    (dict(token_type_ids=torch.zeros(2, 3, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens")])
 def test_bert_refuses(inputs, message):
     with pytest.raises(ValueError, match=message):
         BERT(BERT_SIZES)(**(dict(tokens=torch.zeros(1, 3, dtype=torch.int64)) | inputs))

@@ -232,3 +232,5 @@ def test_pooling_is_the_mean_over_real_tokens():
     states, mask = torch.randn(2, 5, 4), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     assert_same(BERT.pool(states, mask), torch.stack([states[0, :3].mean(0), states[1].mean(0)]))
     assert_same(BERT.pool(states), states.mean(1))
+    few = torch.tensor([[0, 1, 0, 0, 0], [0] * 5])
+    assert_same(BERT.pool(states, few), torch.stack([states[0, 1], torch.zeros(4)]))  # one real token, and none
