@@ -18,7 +18,8 @@ SMALL = WordPieceTokenizer([*SPECIAL, "un", "##aff", "##able", "##a", "##ff", "a
     ("ひらがな", ["ひらかな"]),  # syllables are not cut, and the voicing mark goes as an accent does
     ("$5+3=8", ["$", "5", "+", "3", "=", "8"]),
     ("a\u200bb\x00c\ufffdd", ["abcd"]),
-    ("a\u00a0b\u3000c\u2028d", ["a", "b", "c", "d"]),
+    ("a\ue000b\ud800c", ["abc"]),  # private use, a lone surrogate
+    ("a\u00a0b\u3000c\u2028d\re\nf", ["a", "b", "c", "d", "e", "f"]),
     ("ΟΔΟΣ ıI İ", ["οδοσ", "ıi", "i"]),
     ("e\u0301\u0323", ["e"]),
     ("", []),
@@ -29,6 +30,17 @@ def test_rules_by_hand(text, words):
 
 def test_capitals_and_accents_stay_without_lowercase():
     assert split_words("Café, Ünder", lowercase=False) == ["Café", ",", "Ünder"]
+
+
+@pytest.mark.parametrize("first, last", [(0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+                                         (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)])
+def test_ideographs_are_words_from_the_first_of_a_block_to_the_last(first, last):
+    assert split_words(f"a{chr(first)}b{chr(last)}c", lowercase=False) == ["a", chr(first), "b", chr(last), "c"]
+
+
+@pytest.mark.parametrize("code", [0x33FF, 0x4DC0, 0x4DFF, 0xA000, 0xFB00, 0x1FFFF, 0x2A6E0, 0x2A6FF, 0x2CEB0, 0x2F7FF, 0x2FA20])
+def test_what_stands_next_to_the_ideographs_is_no_word(code):
+    assert split_words(f"a{chr(code)}b", lowercase=False) == [f"a{chr(code)}b"]
 
 
 def test_the_cut_is_greedy_and_gives_up_as_a_whole():
@@ -53,6 +65,9 @@ def test_marks_in_a_text_are_tokens_and_only_as_written():
 def test_encode_and_decode():
     ids = SMALL.encode("Unaffable playing!")
     assert ids == [1, 5, 6, 7, 11, 12, 13, 2] and SMALL.decode(torch.tensor(ids)) == "unaffable playing !"
+    assert SMALL.decode([1, 4, 0, 5, 2, 3]) == "[MASK] [UNK] un"  # only what frames and pads a text is left out
+    cased = WordPieceTokenizer([*SPECIAL, "Un"], lowercase=False)
+    assert cased.tokenize("Un un") == ["Un", "[UNK]"]
     assert len(BERT) == 30522 and BERT.encode("") == [101, 102]
     assert (BERT.unknown, BERT.cls, BERT.sep, BERT.pad, BERT.mask) == (100, 101, 102, 0, 103)
 
@@ -64,6 +79,7 @@ def test_a_batch_is_padded_at_the_right():
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1] * 5]
     assert batch["token_type_ids"].tolist() == [[0] * 5] * 2
     assert all(tensor.dtype == torch.long for tensor in batch.values())
+    assert SMALL(["un", ""])["tokens"].tolist() == [[1, 5, 2], [1, 2, 3]]  # its [PAD] is not 0
 
 
 def test_pairs_have_two_types_and_padding_has_type_0():
@@ -108,6 +124,7 @@ def test_any_text_is_cut_into_known_pieces(text):
     (lambda: BERT.encode("one", max_length=1), "max_length must leave room for 2 marks, got 1"),
     (lambda: BERT.encode_pair("one", "two", max_length=2), "max_length must leave room for 3 marks, got 2"),
     (lambda: BERT.decode([5, 30522]), "ids: 30522 is out of range; expected 0 to 30521"),
+    (lambda: BERT.decode([5, -1]), "ids: -1 is out of range; expected 0 to 30521"),
 ])
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
