@@ -4,6 +4,7 @@ import pickle
 from collections import Counter
 
 import pytest
+import regex
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,17 @@ def test_the_heap_merges_as_the_form_that_teaches(words, other):
         assert merge_word_fast(word, GPT2.ranks) == merge_word(word, GPT2.ranks)
 
 
+def test_a_pair_that_a_merge_has_changed_keeps_its_new_place_in_the_order():
+    """a b c d: once b c is merged, what was noted for a b must not bring a bc before bc d."""
+    ranks = {(b"b", b"c"): 0, (b"a", b"b"): 1, (b"bc", b"d"): 2, (b"a", b"bc"): 3}
+    assert merge_word_fast(b"abcd", ranks) == merge_word(b"abcd", ranks) == [b"a", b"bcd"]
+
+
+def test_blanks_before_a_digit_stay_together_where_digits_stand_alone():
+    assert regex.findall(DIGITS_PATTERN, "a  12 b") == ["a", "  ", "1", "2", " b"]
+    assert regex.findall(bpe.GPT2_PATTERN, "a  12 b") == ["a", " ", " 12", " b"]
+
+
 @given(TEXT)
 def test_decoding_undoes_encoding(text):
     learned = [BytePairTokenizer.train(text, 280), BytePairTokenizer.train(text, 280, pattern=DIGITS_PATTERN)]
@@ -105,12 +117,15 @@ def test_the_cache_changes_nothing_and_is_bounded(monkeypatch):
     tokenizer = BytePairTokenizer.train("one two three two three", 270)
     first = tokenizer.encode("one two three four")
     assert tokenizer.encode("one two three four") == first and len(tokenizer._cache) == 2
+    tokenizer.forget()
+    assert not tokenizer._cache and tokenizer.encode("one two three four") == first
 
 
 def test_encoding_returns_a_list_of_its_own():
-    ids = GPT2.encode("hello")
-    ids.append(0)
-    assert GPT2.encode("hello") == ids[:-1]
+    for tokenizer in (GPT2, BytePairTokenizer([])):
+        ids = tokenizer.encode("hello")
+        ids.append(0)
+        assert tokenizer.encode("hello") == ids[:-1]
 
 
 def test_several_texts_are_counted_together_and_words_end_with_them():
@@ -121,6 +136,7 @@ def test_several_texts_are_counted_together_and_words_end_with_them():
 def test_special_marks_follow_the_learned_tokens_within_the_size():
     tokenizer = BytePairTokenizer.train("abababab cdcdcd", 260, special=["<end>", "<pad>"])
     assert tokenizer.special == {"<end>": 258, "<pad>": 259} and len(tokenizer) == 260 and len(tokenizer.merges) == 2
+    assert BytePairTokenizer.train("abab", 257, special=["<end>"]).special == {"<end>": 256}  # no room for a merge
     assert tokenizer.decode([258]) == "<end>" and tokenizer.token(259) == b"<pad>"
 
 
@@ -143,6 +159,7 @@ def test_a_tokenizer_can_be_sent_to_another_process():
 
 @pytest.mark.parametrize("arguments, message", [
     (dict(merges=[(b"ab", b"c")]), r"merges: \(b'ab', b'c'\) needs the token b'ab', which the vocabulary lacks"),
+    (dict(merges=[(b"a", b"b")], vocabulary={b"a": 0, b"b": 1}), r"merges: \(b'a', b'b'\) needs the token b'ab', which"),
     (dict(merges=[], vocabulary={b"a": 0, b"b": 0}), "vocabulary and special hold 2 tokens but only 1 ids"),
     (dict(merges=[], special={"<end>": 255}), "vocabulary and special hold 257 tokens but only 256 ids"),
     (dict(merges=[], pattern="(a)|b"), "has groups that capture"),
