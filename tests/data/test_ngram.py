@@ -59,6 +59,23 @@ def test_is_the_definition(text, order, data):
     torch.testing.assert_close(model.score(torch.tensor(tokens)).exp(), torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("counts", [(1, 0, 3, 4), (1, 2, 3, 5), (2, 1, 1, 4), (1, 1, 3, 4), (3, 3, 4, 6)])
+def test_discounts_come_from_counts_of_exactly_1_2_3_and_4(counts):
+    text = torch.arange(4).repeat_interleave(torch.tensor(counts))
+    p = by_definition(text.tolist(), 5, 1)
+    expected = torch.tensor([p(token, ()) for token in range(5)], dtype=torch.float64)
+    torch.testing.assert_close(KneserNey(text, 5, order=1).score(torch.arange(5)).exp(), expected)
+
+
+def test_sizes_at_the_edge():
+    """The text as long as the order or the window, the largest number of an int64, no token to score; what is not said."""
+    assert KneserNey(ABACAB[:2], 3, order=2).order == 2 and SubstringIndex(ABACAB, 3, least=6).longest(ABACAB) == (6, 0, 0)
+    assert KneserNey(ABACAB, 2**63 - 1, order=1).order == 1 and KneserNey(ABACAB.repeat(11) % 2, 2, order=62).order == 62
+    assert SubstringIndex(ABACAB, 2**63 - 1, least=1).longest(ABACAB) == (6, 0, 0)
+    assert KneserNey(ABACAB, 3, order=2).score(ABACAB[:0]).shape == (0,)
+    assert KneserNey(ABACAB, 3).order == 5 and SubstringIndex(ABACAB.repeat(2), 3).least == 8
+
+
 @given(texts, st.integers(1, 5), st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1, max_size=3))
 def test_probabilities_sum_to_one_in_any_context(text, order, contexts):
     p = KneserNey(text, 5, order)(torch.tensor(contexts)).double().exp()  # (B, T, V)
@@ -97,6 +114,13 @@ def test_windows_are_numbers_in_base_v():
 @pytest.mark.parametrize("build, message", [
     (lambda: KneserNey(ABACAB, 3, order=0), r"order must be at least 1 .* got 3\^0"),
     (lambda: KneserNey(ABACAB, 72, order=11), r"at most 2\^63 - 1, got 72\^11"),
+    (lambda: KneserNey(ABACAB, 2, order=63), r"at most 2\^63 - 1, got 2\^63"),
+    (lambda: SubstringIndex(ABACAB, 2, least=63), r"at most 2\^63 - 1, got 2\^63"),
+    (lambda: SubstringIndex(ABACAB, 2, least=2), r"tokens must lie in \[0, 2\), got 0 to 2"),
+    (lambda: SubstringIndex(ABACAB, 3, least=2).longest(ABACAB + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
+    (lambda: KneserNey(ABACAB, 3, 2).score(ABACAB + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
+    (lambda: KneserNey(ABACAB, 3, 2)(ABACAB[None] + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
+    (lambda: KneserNey(ABACAB.int(), 3), r"integers of the shape \(N,\), got torch.int32 \(6,\)"),
     (lambda: KneserNey(ABACAB, 2), r"tokens must lie in \[0, 2\), got 0 to 2"),
     (lambda: KneserNey(ABACAB.float(), 3), r"integers of the shape \(N,\), got torch.float32 \(6,\)"),
     (lambda: KneserNey(ABACAB[:1], 3, order=2), "at least 2, the order, got 1"),
@@ -118,6 +142,10 @@ def test_longest_common_substring_is_that_of_all_pairs(text, piece, least):
     assert text[place:place + length] == piece[start:start + length]
     if length:
         assert start == min(i for n, i in common if n == length)
+
+
+def test_a_common_piece_may_reach_the_end_of_both():
+    assert SubstringIndex(ABACAB, 3, least=2).longest(torch.tensor([1, 1, 0, 2, 0, 1])) == (5, 1, 1)
 
 
 def test_a_copied_sentence_is_found_where_it_stands():

@@ -62,6 +62,7 @@ class KneserNey:
         """Log probabilities of every next token, as a language model gives its logits: tokens (B, T) -> (B, T, V), float32."""
         if tokens.dim() != 2:
             raise ValueError(f"tokens must have the shape (B, T), got {tuple(tokens.shape)}")
+        _check_text(tokens.flatten(), self.vocabulary)
         p = torch.full((*tokens.shape, self.vocabulary), 1 / self.vocabulary, dtype=torch.float64, device=tokens.device)
         every = torch.arange(self.vocabulary, device=tokens.device)  # (V,)
         for length, level in enumerate(self.levels, start=1):
@@ -96,6 +97,7 @@ class SubstringIndex:
 
         (0, 0, 0) where the two share no `least` tokens in a row. Of equally long ones the first in the piece.
         """
+        _check_text(piece, self.vocabulary)  # in base V another token would be taken for a row of others
         wanted = encode_windows(piece, self.vocabulary, self.least)  # (M - least + 1,)
         first, behind = torch.searchsorted(self.windows, wanted), torch.searchsorted(self.windows, wanted, right=True)
         start = torch.arange(len(wanted), device=piece.device).repeat_interleave(behind - first)  # (P,): every pair of places
