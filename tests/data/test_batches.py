@@ -95,6 +95,19 @@ def test_windows_are_rows_of_the_text_with_the_next_token_as_target():
     assert not torch.equal(RandomWindows(NUMBERS, 4, batch_size=200, seed=4)(7)[0], inputs)
 
 
+def test_no_two_seeds_and_steps_share_their_windows_or_buckets():
+    windows = [tuple(RandomWindows(torch.arange(1000), 4, seed=seed)(step)[0][:, 0].tolist()) for seed in range(4)
+               for step in range(4)]
+    assert len(set(windows)) == 16
+    samplers = [LengthBuckets(LENGTHS, 64, seed=seed) for seed in range(3)]
+    assert len({str(list(sampler)) for sampler in samplers for _ in range(3)}) == 9
+
+
+def test_windows_lie_on_the_device(device):
+    assert {part.device.type for part in RandomWindows(NUMBERS, 4, device=device)(0)} == {device.type}
+    assert {part.device.type for part in RandomWindows(NUMBERS, 4, device="meta")(0)} == {"meta"}
+
+
 def test_windows_longer_than_the_text_are_refused():
     RandomWindows(NUMBERS, 9, batch_size=1)
     for length in (0, 10):
@@ -120,6 +133,7 @@ def test_buckets_pad_less_the_larger_the_pool_and_a_pool_of_one_is_a_plain_shuff
     shares = [padding_share(LENGTHS, LengthBuckets(LENGTHS, 64, pool=pool)) for pool in (1, 4, 100)]
     assert shares[0] > 0.45 and 0.05 < shares[1] < 0.25 and shares[2] < 0.1
     assert padding_share(LENGTHS, LengthBuckets(LENGTHS, 1)) == 0
+    assert list(LengthBuckets(LENGTHS, 5)) == list(LengthBuckets(LENGTHS, 5, pool=100, seed=0))
 
 
 def test_all_in_one_pool_share_no_length_between_batches_except_at_the_cuts_and_come_in_no_order():

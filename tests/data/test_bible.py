@@ -17,6 +17,7 @@ def test_all_books_and_known_verses(verses):
     assert verses == sorted(verses, key=lambda verse: verse[:3])  # in the order of the books
     known = {verse[:3]: verse.text for verse in verses}
     assert known[1, 1, 1] == "In the beginning God created the heavens and the earth."  # its note is gone
+    assert known[1, 26, 33] == "He called it Shibah. Therefore the name of the city is Beersheba to this day."  # it had two
     assert known[43, 11, 35] == "Jesus wept."
     assert known[19, 3, 1].startswith("Yahweh, how my adversaries")
 

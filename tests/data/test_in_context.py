@@ -39,6 +39,8 @@ def test_a_batch_is_a_function_of_seed_and_step_and_follows_the_device():
     assert torch.equal(prompts(5).tokens, MappingPrompts(seed=1)(5).tokens)
     assert not torch.equal(prompts(5).tokens, prompts(6).tokens)
     assert not torch.equal(prompts(5).tokens, MappingPrompts(seed=2)(5).tokens)
+    drawn = {tuple(MappingPrompts(seed=seed)(step).tokens.flatten().tolist()) for seed in range(3) for step in range(3)}
+    assert len(drawn) == 9  # no seed goes on where another began
     assert {tensor.device.type for tensor in MappingPrompts(device="meta")(0)} == {"meta"}
 
 
