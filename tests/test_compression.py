@@ -85,10 +85,22 @@ def test_it_runs_in_bfloat16():
     assert Int8Linear(nn.Linear(16, 8))(torch.randn(3, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+def test_the_scale_is_float32_whatever_the_weight_s_dtype():
+    weight = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for ours, expected in zip(absmax_int8(weight), absmax_int8(weight.float()), strict=True):
+        assert ours.dtype == expected.dtype and torch.equal(ours, expected)
+
+
+def test_a_quantized_model_is_for_inference_and_the_model_stays_in_training():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train()
+    assert not quantize(model).training and not quantize(model)[1].training and model[1].training
+
+
 @pytest.mark.parametrize("call, complaint", [
     (lambda: absmax_int8(torch.ones(3)), r"weight must be a matrix of finite floats .* got torch.float32 \(3,\)"),
     (lambda: absmax_int8(torch.ones(2, 2, dtype=torch.int8)), "weight must be a matrix of finite floats"),
     (lambda: absmax_int8(torch.tensor([[1.0, float("nan")]])), "weight must be a matrix of finite floats"),
+    (lambda: absmax_int8(torch.tensor([[1.0, float("inf")]])), "weight must be a matrix of finite floats"),
     (lambda: quantize(nn.ReLU()), "ReLU has no nn.Linear to quantize"),
     (lambda: quantize(nn.Linear(2, 2, device="meta"), packed=True), "packed=True needs a model on the CPU")])
 def test_wrong_arguments_are_refused(call, complaint):

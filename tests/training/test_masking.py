@@ -51,6 +51,15 @@ def test_special_tokens_and_padding_are_never_chosen_nor_drawn():
     assert len(inputs[changed].unique()) > 0.5 * V  # from all over the vocabulary
 
 
+def test_every_ordinary_token_is_drawn_and_the_share_is_that_of_the_paper_unless_told_otherwise():
+    tokens = torch.full((100, 10), 5)
+    inputs, labels = mask_tokens(tokens, MASK, 7, special=SPECIAL, generator=torch.Generator().manual_seed(0))
+    assert set(inputs.unique().tolist()) == {MASK, 4, 5, 6}
+    assert within((labels != NO_CLASS).sum(), 1000, 0.15)
+    told = mask_tokens(tokens, MASK, 7, special=SPECIAL, share=0.15, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(labels, told[1]) and torch.equal(inputs, told[0])
+
+
 def test_labels_are_the_chosen_tokens_and_nothing_else_changes():
     tokens, inputs, labels = draw()
     chosen = labels != NO_CLASS

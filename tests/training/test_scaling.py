@@ -36,6 +36,12 @@ def test_without_a_floor_the_law_is_a_line_in_logarithms():
     assert_close(law.scales.item(), 50.0, rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize(("exponent", "found"), [(0.05, 0.05), (1.5, 1.5), (0.01, 0.02), (3.0, 2.0)])
+def test_exponents_are_looked_for_from_0_02_to_2(exponent, found):
+    law = fit_scaling_law(N[:, None] / 1e4, (N / 1e4) ** -exponent, floor=False)
+    assert_close(law.exponents.item(), found, rtol=0.001, atol=0)
+
+
 def test_a_little_noise_moves_the_prediction_little():
     noise = 0.003 * torch.randn(5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     law = fit_scaling_law(N[:, None], 1.2 + 40 * N**-0.4 + noise)
