@@ -1,5 +1,7 @@
 """BERT with its heads, GPT and Llama against transformers on drawn configs: values, and gradients of the weights."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from transformers import (
 from tests.closeness import assert_same
 from tutorlib.generation import generate
 from tutorlib.models import BERT
-from tutorlib.pretrained import from_transformers
+from tutorlib.pretrained import from_transformers, huggingface
 
 BERT_CLASSES = [BertModel, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification,
                 BertForQuestionAnswering]
@@ -177,6 +179,7 @@ def test_dropouts_are_taken_over():
     assert (ours.bert.dropout.p, layer.dropout.p, layer.attention.dropout, layer.feed_forward.dropout.p,
             ours.dropout.p) == (0.2, 0.2, 0.3, 0.0, 0.4)
     assert from_transformers(bert(BertForTokenClassification, **options)).dropout.p == 0.2
+    assert from_transformers(bert(BertForTokenClassification, classifier_dropout=0.4, **options)).dropout.p == 0.4
     for peer in (BertModel, BertForMaskedLM, BertForQuestionAnswering, BertForTokenClassification):
         model = from_transformers(bert(peer, **options))
         assert (model if peer is BertModel else model.bert).encoder.layers[0].attention.dropout == 0.3
@@ -187,7 +190,26 @@ def test_dropouts_are_taken_over():
     assert from_transformers(llama(attention_dropout=0.3)).layers[1].attention.dropout == 0.3
 
 
+def test_what_no_value_shows_is_taken_over_too():
+    """The greatest length, and names of one function: swish is silu."""
+    lengths = {name: (ours if name != "bert" else ours.bert).max_length for name, build in SMALL.items()
+               for ours in [from_transformers(build())]}
+    assert lengths == {"bert": 12, "gpt2": 12, "llama": 16}
+    assert from_transformers(bert(BertModel, activation="swish")).config.activation == "silu"
+    assert from_transformers(llama(activation="swish")).config.activation == "silu"
+
+
+def test_the_rotary_base_is_found_where_transformers_4_keeps_it():
+    def of(**options):
+        return huggingface._rope_base(SimpleNamespace(config=SimpleNamespace(rope_theta=500.0, **options)))
+
+    assert of(rope_scaling=None) == of(rope_scaling={"rope_type": "default"}) == 500.0
+    with pytest.raises(ValueError, match=r"rope_type=llama3\) is not supported"):
+        of(rope_scaling={"rope_type": "llama3", "factor": 8.0})
+
+
 @pytest.mark.parametrize("build, message", [
+    (lambda: bert(BertModel, position_embedding_type="relative_key"), r"BertModel\(position_embedding_type=relative_key\) is"),
     (lambda: bert(BertModel, activation="tanh"), r"BertModel\(hidden_act=tanh\) is not supported, only one of \['gelu'"),
     (lambda: bert(BertModel, is_decoder=True), r"BertModel\(is_decoder=True\) is not supported, only is_decoder=False"),
     (lambda: BertForQuestionAnswering(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1,
