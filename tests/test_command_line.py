@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tutorlib import runs
-from tutorlib.command_line import main
+from tutorlib.command_line import _parser, main
 from tutorlib.training import load_checkpoint, save_checkpoint
 
 TINY = "--width 16 --heads 2 --layers 1 --context 8 --batch 4 --no-progress".split()
@@ -147,6 +147,33 @@ def test_another_text_is_scored_whole(text, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run.pt"), "--data", str(other), "--dtype", "bfloat16"]) == 0
     assert capsys.readouterr().out.startswith(f"{other}: 10 tokens;")
+
+
+def parsed(*options):
+    return _parser().parse_args(["train", *map(str, options)])
+
+
+def test_the_decay_spares_biases_and_norms():
+    model = runs.GPT(runs.GPTConfig(vocabulary=5, max_length=4, width=8, num_heads=2, num_layers=1))
+    groups = runs._optimizer(model, parsed("--rate", 0.5, "--weight-decay", 0.3)).param_groups
+    assert [(group["lr"], group["betas"], group["weight_decay"]) for group in groups] == [(0.5, (0.9, 0.95), 0.3),
+                                                                                         (0.5, (0.9, 0.95), 0.0)]
+    assert [{parameter.dim() for parameter in group["params"]} for group in groups] == [{2}, {1}]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_sizes_that_are_not_given_follow_from_the_width_and_the_heads():
+    gpt, llama = runs._sizes(parsed("--width", 64), 9), runs._sizes(parsed("--width", 64, "--model", "llama"), 9)
+    assert (gpt["hidden"], llama["hidden"], llama["num_key_value_heads"]) == (256, 176, 4)  # 176 is 8/3 of 64, in whole eights
+    for model in ("gpt", "llama"):
+        assert runs._sizes(parsed("--model", model, "--hidden", 7), 9)["hidden"] == 7
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "inverse-sqrt"])
+def test_the_rate_rises_for_a_tenth_of_the_steps_unless_told_otherwise(schedule):
+    factor = runs._schedule(parsed("--steps", 50, "--schedule", schedule))
+    assert factor(3) < factor(4) == 1 > factor(9)
+    assert runs._schedule(parsed("--steps", 50, "--schedule", schedule, "--warmup", 0))(0) == 1
 
 
 # -- what it refuses --------------------------------------------------------------------------------------------------
