@@ -61,19 +61,21 @@ def test_trained_then_scored_then_it_writes(text, tmp_path, capsys, options):
     assert written.startswith("A word") and len(written) > 25
 
 
-def test_the_figures_are_those_of_the_definition(text, tmp_path, capsys):
+@pytest.mark.parametrize("count", [8, 9, 11])
+def test_the_figures_are_those_of_the_definition(text, tmp_path, capsys, count):
     path = tmp_path / "run.pt"
     train(text, "--steps", 3, "--checkpoint", path)
     capsys.readouterr()
-    main(["evaluate", str(path), "--tokens", "11", "--no-progress"])
+    main(["evaluate", str(path), "--tokens", str(count), "--no-progress"])
     state = load_checkpoint(path)
     model = runs.GPT(runs.GPTConfig(**state["about"]["config"]))
     model.load_state_dict(state["model"])
     held_out = (20 * PROVERB)[20 * len(PROVERB) * 9 // 10:]
-    tokens = torch.tensor(runs.CharacterTokenizer(state["about"]["tokenizer"]["characters"]).encode(held_out[:12]))
-    logits = torch.cat([model(tokens[None, :8])[0], model(tokens[None, 8:11])[0]])  # two windows side by side
+    tokens = torch.tensor(runs.CharacterTokenizer(state["about"]["tokenizer"]["characters"]).encode(held_out[:count + 1]))
+    windows = tokens[:-1].split(8)  # side by side, the last one shorter
+    logits = torch.cat([model(window[None])[0] for window in windows])
     loss = torch.nn.functional.cross_entropy(logits, tokens[1:]).item()
-    assert capsys.readouterr().out == (f"the held-out part of {text}: 11 tokens; loss {loss:.3f} nats a token, perplexity "
+    assert capsys.readouterr().out == (f"the held-out part of {text}: {count} tokens; loss {loss:.3f} nats a token, perplexity "
                                        f"{2.718281828459045**loss:.2f}, {loss / 0.6931471805599453:.3f} bits a character\n")
 
 
@@ -182,6 +184,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_unless_told_otherwise(schedule)
 @pytest.mark.parametrize("options, message", [
     ("--width 30 --heads 4", "width must be a positive multiple of num_heads, got width=30, num_heads=4"),
     ("--context 2000", "gives 1188 tokens to train on and 132 held out; --context 2000 needs at least 2001"),
+    ("--context 1188", "gives 1188 tokens to train on and 132 held out; --context 1188 needs at least 1189"),
     ("--device abacus", "this machine has no 'abacus'; expected one of"),
     ("--key-value-heads 1", "--key-value-heads 1 is for --model llama"),
     ("--model llama --dropout 0.1", "--dropout 0.1 is for --model gpt"),
