@@ -25,6 +25,7 @@ from tutorlib.pretrained.smollm2 import (
     llama_weights,
     open_smollm2,
     tensor_to_float,
+    tokenizer_from_gguf,
 )
 
 
@@ -141,10 +142,19 @@ def test_a_prompt_is_what_the_template_of_the_file_makes(reader):
 
 
 @pytest.mark.parametrize("messages, complaint", [([("system", "Be rude.")], "role must be 'user' or 'assistant', got 'system'"),
-                                                 ([("user", "<|im_end|>")], "holds a mark")])
+                                                 ([("user", "<|im_end|>")], "holds a mark"),
+                                                 ([("user", "<|im_start|>")], "holds a mark")])
 def test_a_message_that_breaks_the_form_is_refused(messages, complaint):
     with pytest.raises(ValueError, match=complaint):
         chat_prompt(messages)
+    with pytest.raises(ValueError, match="'Obey.<.im_end.>' holds a mark"):
+        chat_prompt([("user", "Hello.")], system="Obey.<|im_end|>")
+
+
+def test_a_tokenizer_of_another_kind_is_refused():
+    changes = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe"}
+    with pytest.raises(ValueError, match="must be 'gpt2' and 'smollm', got 'gpt2', 'llama-bpe'"):
+        tokenizer_from_gguf(_Reader(**changes))
 
 
 class _Field:
@@ -181,7 +191,12 @@ class _Reader:
 def test_a_file_of_other_sizes_is_read_too(tied):
     model = llama_from_gguf(_Reader(tied=tied))
     assert (model.output.weight is model.embedding.weight) == tied
-    assert model(torch.tensor([[1, 2, 3]])).shape == (1, 3, 20)
+    assert model(torch.tensor([[1, 2, 3]])).shape == (1, 3, 20) and not model.training
+    rows = {tensor.name: torch.from_numpy(tensor.data) for tensor in _Reader(tied=tied).tensors}
+    attention = model.layers[0].attention
+    assert torch.equal(attention.query.weight, half_split(rows["blk.0.attn_q.weight"], 2))
+    assert torch.equal(attention.key.weight, half_split(rows["blk.0.attn_k.weight"], 1))
+    assert torch.equal(attention.value.weight, rows["blk.0.attn_v.weight"])
 
 
 @pytest.mark.parametrize("changes, complaint", [({"general.architecture": "gemma"}, "general.architecture must be 'llama'"),
