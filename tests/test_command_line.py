@@ -178,6 +178,14 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_unless_told_otherwise(schedule)
     assert runs._schedule(parsed("--steps", 50, "--schedule", schedule, "--warmup", 0))(0) == 1
 
 
+def test_weights_in_bfloat16_and_their_loss_in_float32(text, tmp_path):
+    train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
+    model, _, _ = runs._load(_parser().parse_args(["evaluate", str(tmp_path / "run.pt"), "--dtype", "bfloat16"]))
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16} and not model.training
+    tokens = torch.zeros(1, 4, dtype=torch.int64)
+    assert model(tokens).dtype == torch.bfloat16 and runs._loss(model, (tokens, tokens)).dtype == torch.float32
+
+
 # -- what it refuses --------------------------------------------------------------------------------------------------
 
 
