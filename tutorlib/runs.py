@@ -79,7 +79,7 @@ def train_model(arguments: argparse.Namespace) -> None:
     if path is not None and not Path(path).absolute().parent.is_dir():
         raise FileNotFoundError(f"--checkpoint: there is no folder {str(Path(path).parent)!r}")
     options = {name: value for name, value in vars(arguments).items() if name not in NOT_OF_THE_RUN}
-    earlier = _about(path) if path is not None and Path(path).exists() else None
+    earlier = _checkpoint(path)["about"] if path is not None and Path(path).exists() else None
     if earlier is not None:
         _check_same_run(path, earlier, options, text)
     tokenizer = _make_tokenizer(arguments, text) if earlier is None else _tokenizer(earlier["tokenizer"])
@@ -186,12 +186,13 @@ def _tokenizer(description: dict[str, Any]) -> Tokenizer:
     return BytePairTokenizer(tuple(map(from_visible, pair)) for pair in description["merges"])
 
 
-def _about(path: str) -> dict[str, Any]:
-    """What a checkpoint of `train` says of its run."""
-    about = load_checkpoint(path).get("about")
+def _checkpoint(path: str) -> dict[str, Any]:
+    """A checkpoint of `train`, whose "about" says what the run was."""
+    state = load_checkpoint(path)
+    about = state.get("about")
     if not isinstance(about, dict) or not {"options", "config", "tokenizer", "sha256"} <= about.keys():
         raise ValueError(f"{path} does not say what it holds; expected a checkpoint of python -m tutorlib train")
-    return about
+    return state
 
 
 def _load(arguments: argparse.Namespace) -> tuple[nn.Module, Any, dict[str, Any] | None]:
@@ -202,10 +203,11 @@ def _load(arguments: argparse.Namespace) -> tuple[nn.Module, Any, dict[str, Any]
     elif not Path(name).is_file():
         raise FileNotFoundError(f"there is no file {name!r}; expected a checkpoint of train, or {', '.join(REAL)}")
     else:
-        about = _about(name)
+        state = _checkpoint(name)
+        about = state["about"]
         config, model_class = MODELS[about["options"]["model"]]
         model, tokenizer = model_class(config(**about["config"])), _tokenizer(about["tokenizer"])
-        model.load_state_dict(load_checkpoint(name)["model"])
+        model.load_state_dict(state["model"])
     return model.to(device, DTYPES[arguments.dtype]).eval(), tokenizer, about
 
 

@@ -35,8 +35,7 @@ class KneserNey:
     """
 
     def __init__(self, tokens: Tensor, vocabulary: int, order: int = 5):
-        if order < 1 or vocabulary < 1 or vocabulary**order > LARGEST:
-            raise ValueError(f"order must be at least 1 and vocabulary^order at most 2^63 - 1, got {vocabulary}^{order}")
+        _check_base("order", order, vocabulary)
         _check_text(tokens, vocabulary)
         if len(tokens) < order:
             raise ValueError(f"tokens must be at least {order}, the order, got {len(tokens)}")
@@ -84,8 +83,7 @@ class SubstringIndex:
     """
 
     def __init__(self, text: Tensor, vocabulary: int, least: int = 8):
-        if least < 1 or vocabulary < 1 or vocabulary**least > LARGEST:
-            raise ValueError(f"least must be at least 1 and vocabulary^least at most 2^63 - 1, got {vocabulary}^{least}")
+        _check_base("least", least, vocabulary)
         _check_text(text, vocabulary)
         if len(text) < least:
             raise ValueError(f"text must have at least {least} tokens, got {len(text)}")
@@ -156,6 +154,11 @@ def _find(ascending: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Where each wanted number stands in an ascending list, and whether it does."""
     place = torch.searchsorted(ascending, wanted.contiguous()).clamp(max=len(ascending) - 1)
     return place, ascending[place] == wanted
+
+
+def _check_base(name: str, length: int, vocabulary: int) -> None:
+    if length < 1 or vocabulary < 1 or vocabulary**length > LARGEST:
+        raise ValueError(f"{name} must be at least 1 and vocabulary^{name} at most 2^63 - 1, got {vocabulary}^{length}")
 
 
 def _check_text(tokens: Tensor, vocabulary: int) -> None:

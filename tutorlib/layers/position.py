@@ -18,7 +18,8 @@ def sinusoidal_table(length: int, width: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()  # (length, D)
 
 
-def _check_length(end: int, max_length: int) -> None:
+def check_length(end: int, max_length: int) -> None:
+    """Raise ValueError where a sequence that reaches position `end` is longer than `max_length`."""
     if end > max_length:
         raise ValueError(f"the sequence reaches position {end}, but max_length is {max_length}")
 
@@ -33,7 +34,7 @@ class SinusoidalPosition(nn.Module):
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
         """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
         end = offset + states.size(1)
-        _check_length(end, self.table.size(0))
+        check_length(end, self.table.size(0))
         return states + self.table[offset:end].to(states.dtype)  # (T, D) broadcast over the batch
 
 
@@ -48,7 +49,7 @@ class LearnedPosition(nn.Module):
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
         """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
         end = offset + states.size(1)
-        _check_length(end, self.table.size(0))
+        check_length(end, self.table.size(0))
         return states + self.table[offset:end]
 
 

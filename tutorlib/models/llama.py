@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tutorlib.layers import GatedFeedForward, KeyValueCache, MultiHeadAttention, RMSNorm, RotaryPosition
 from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.position import check_length
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ class Llama(nn.Module):
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
         seen = cache[0].length if cache else 0
-        if seen + tokens.size(1) > self.max_length:
-            raise ValueError(f"the sequence reaches position {seen + tokens.size(1)}, but max_length is {self.max_length}")
+        check_length(seen + tokens.size(1), self.max_length)
         states = self.embedding(tokens)  # (B, T, D)
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             states = layer(states, layer_cache)  # (B, T, D)
