@@ -33,6 +33,7 @@ from tutorlib.training import (
     warmup_inverse_sqrt,
     warmup_linear,
 )
+from tutorlib.training.loop import progress_bar
 
 MODELS = {"gpt": (GPTConfig, GPT), "llama": (LlamaConfig, Llama)}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -259,21 +260,11 @@ def _print_score(model: nn.Module, tokenizer: Any, tokens: Tensor, what: str, pr
     if whole < len(inputs):
         batches.append((inputs[None, whole:], targets[None, whole:]))  # the last window is shorter
     model.eval()
-    nats = sum(_loss(model, batch).item() * batch[0].numel() for batch in _bar(batches, progress))
+    bar = progress_bar(batches, progress and len(batches) >= 20, unit="batch", leave=False)
+    nats = sum(_loss(model, batch).item() * batch[0].numel() for batch in bar)
     loss, characters = nats / len(targets), len(tokenizer.decode(targets.tolist()))
     print(f"{what}: {len(targets):,} tokens; loss {loss:.3f} nats a token, perplexity {math.exp(loss):.2f}, "
           f"{nats / math.log(2) / characters:.3f} bits a character")
-
-
-def _bar(batches: list, wanted: bool):
-    """The batches with a progress bar around them, where tqdm is installed and they are worth one."""
-    if not wanted or len(batches) < 20:
-        return batches
-    try:
-        from tqdm.auto import tqdm
-    except ModuleNotFoundError:
-        return batches
-    return tqdm(batches, unit="batch", leave=False, dynamic_ncols=True)
 
 
 def _print_settings(arguments: argparse.Namespace, text: Text, train_tokens: int, held_out_tokens: int,

@@ -8,6 +8,11 @@ from torch import Tensor
 Augment = Callable[..., Sequence[Tensor]]
 
 
+def numbered_generator(seed: int, number: int) -> torch.Generator:
+    """Random numbers that belong to one step or epoch of one run, whatever was drawn before."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + number)  # torch keeps the lower 32 bits
+
+
 class ShuffledBatches:
     """Batches of tensors that share their first dimension, shuffled anew in every epoch.
 
@@ -64,7 +69,7 @@ class RandomWindows:
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """The batch of a step, counted from 0."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)  # torch keeps the lower 32 bits
+        generator = numbered_generator(self.seed, step)
         starts = torch.randint(len(self.tokens) - self.length, (self.batch_size, 1), generator=generator)  # (B, 1)
         places = starts + torch.arange(self.length + 1)  # (B, T + 1)
         rows = self.tokens[places.to(self.tokens.device)].to(self.device)  # (B, T + 1)
@@ -96,7 +101,7 @@ class LengthBuckets:
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of the next epoch."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)  # torch keeps the lower 32 bits
+        generator = numbered_generator(self.seed, self.epoch)
         self.epoch += 1
         batches = []
         for places in torch.randperm(len(self.lengths), generator=generator).split(self.pool * self.batch_size):

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.data.batches import numbered_generator
+
 
 class Prompts(NamedTuple):
     """tokens (B, 2 * pairs): symbol, label, symbol, label ...; mapping (B, num_symbols): the label token of each symbol."""
@@ -34,7 +36,7 @@ class MappingPrompts:
         self.vocabulary_size = num_symbols + num_labels
 
     def __call__(self, step: int) -> Prompts:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = numbered_generator(self.seed, step)
         labels = self._draw_labels(generator)  # (B, num_symbols)
         symbols = torch.randint(self.num_symbols, (self.batch_size, self.pairs), generator=generator)  # (B, pairs)
         mapping = self.num_symbols + labels

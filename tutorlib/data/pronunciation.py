@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.data.batches import numbered_generator
 from tutorlib.data.packages import check_sha256, installed_file
 from tutorlib.data.vocabulary import Vocabulary, pad_right
 
@@ -165,7 +166,7 @@ class EqualLengthBatches:
         return collate([self.entries[index] for index in self._plan[position]]).to(self.device)
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = numbered_generator(self.seed, epoch)
         plan = []
         for length in sorted(self._by_length):
             indices = self._by_length[length]

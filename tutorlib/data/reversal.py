@@ -2,6 +2,7 @@
 
 import torch
 
+from tutorlib.data.batches import numbered_generator
 from tutorlib.data.pronunciation import Batch
 from tutorlib.data.vocabulary import Vocabulary
 
@@ -28,7 +29,7 @@ class ReversalBatches:
         self.vocabulary_size = num_symbols + 3
 
     def __call__(self, step: int) -> Batch:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = numbered_generator(self.seed, step)
         source = torch.randint(3, self.vocabulary_size, (self.batch_size, self.length), generator=generator)  # (B, S)
         mark = source.new_ones(self.batch_size, 1)  # (B, 1)
         backwards = source.flip(1)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def train(
     device = next(model.parameters()).device
     was_training = model.training
     model.train()
-    bar = _progress_bar(range(len(history.steps), steps), steps, progress)
+    todo = range(len(history.steps), steps)
+    bar = progress_bar(todo, progress, initial=todo.start, total=steps, unit="step")
     try:
         for step in bar:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -123,15 +124,15 @@ def _evaluate(evaluate: Callable[[nn.Module], Any], model: nn.Module) -> Any:
     return value
 
 
-def _progress_bar(steps: range, total: int, wanted: bool):
-    """The steps with a tqdm bar around them, or the bare steps where no bar is wanted or tqdm is not installed."""
+def progress_bar(items: Sequence, wanted: bool, **options: Any) -> Iterable:
+    """The items with a tqdm bar around them, or the bare items where no bar is wanted or tqdm is not installed."""
     if not wanted:
-        return steps
+        return items
     try:
         from tqdm.auto import tqdm
     except ModuleNotFoundError:
-        return steps
-    return tqdm(steps, initial=steps.start, total=total, unit="step", dynamic_ncols=True)
+        return items
+    return tqdm(items, dynamic_ncols=True, **options)
 
 
 def _save(path, model: nn.Module, optimizer: Optimizer, generators: Sequence[torch.Generator], history: History,
