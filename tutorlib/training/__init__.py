@@ -4,6 +4,7 @@ from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
 from tutorlib.training.evaluation import accuracy
 from tutorlib.training.loop import History, train
 from tutorlib.training.losses import cross_entropy, token_cross_entropy
+from tutorlib.training.masking import mask_tokens, masked_cross_entropy
 from tutorlib.training.optimizers import SGD, Adam, AdamW
 from tutorlib.training.regularization import EarlyStopping
 from tutorlib.training.schedules import constant, warmup_cosine, warmup_inverse_sqrt, warmup_linear
@@ -18,6 +19,8 @@ __all__ = [
     "constant",
     "cross_entropy",
     "load_checkpoint",
+    "mask_tokens",
+    "masked_cross_entropy",
     "save_checkpoint",
     "token_cross_entropy",
     "train",
