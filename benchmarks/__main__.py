@@ -51,7 +51,7 @@ def part_on_code() -> list[tuple[str, str, Callable[[], list[Variant]]]]:
     """Title, caption and variants of the comparisons of language models and tokenizers."""
     step = (f"{language_models.TRAINING_SIZES}; forward, cross-entropy, backward and fused AdamW. nanoGPT's architecture is "
             "written anew in torch's modules; all three have the erf GELU.")
-    llama = (f"{language_models.LLAMA_SIZES}. In int8 are the weights of the linear layers, on PyTorch's kernel; rounded "
+    llama = (f"{language_models.LLAMA_SIZES}. In int8 are the weights of the linear layers (`FusedInt8Linear`); rounded "
              "weights are compared by their logits behind the prompt.")
     padded = f"{bert.SIZES} of {bert.LENGTH} tokens; evaluation mode."
     ragged = (f"{bert.SIZES} of {bert.SHORTEST} to {bert.LENGTH} tokens; evaluation mode. A bucket is {bert.BUCKET} sentences "

@@ -156,7 +156,7 @@ def llama_generation() -> list[Variant]:
     tokens = torch.randint(49152, (1, LLAMA_PROMPT), generator=torch.Generator().manual_seed(0))
     variants = [Variant("transformers, float32", _theirs(peer, tokens, LLAMA_NEW), 0.0),
                 Variant("tutorlib, float32", _ours(ours, tokens, LLAMA_NEW), 0.0)]
-    rounded = [("tutorlib, int8 weights", quantize(ours, packed=True), _ours)]
+    rounded = [("tutorlib, int8 weights", quantize(ours, fused=True), _ours)]
     if has_fast_bfloat16("cpu"):
         rounded = [("transformers, bfloat16 weights", copy.deepcopy(peer).bfloat16(), _theirs),
                    ("tutorlib, bfloat16 weights", copy.deepcopy(ours).bfloat16(), _ours), *rounded]

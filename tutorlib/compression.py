@@ -1,16 +1,16 @@
 """Smaller weights for inference: one int8 a weight, one scale an output (symmetric absmax quantization, round to nearest).
 
-Generating a token reads every weight once, so the bytes of the weights set the pace. Two faces: `Int8Linear` stores int8
-and computes in the dtype of its input: the definition. `PackedInt8Linear` holds the same integers in PyTorch's int8 kernel,
-which is several times as fast for a few rows and rounds its input too, to 7 bits, with one scale for all rows of a call.
+Generating a token reads every weight once, so the bytes of the weights set the pace. Two faces with the same integers:
+`Int8Linear` computes in the dtype of its input, the definition; `FusedInt8Linear` is made for generation, a token at a time.
 """
 
 import copy
-import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FEW_ROWS = 16  # up to here the fused kernel is the faster one
 
 
 def absmax_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,40 +46,35 @@ class Int8Linear(nn.Module):
         return outputs if self.bias is None else outputs + self.bias.to(inputs.dtype)
 
 
-class PackedInt8Linear(nn.Module):
-    """`Int8Linear` on PyTorch's dynamic int8 kernel (`torch.ao.nn.quantized.dynamic.Linear`): float32 in and out, on the CPU.
+class FusedInt8Linear(Int8Linear):
+    """`Int8Linear` on the kernel for one or a few rows that PyTorch has for 8-bit weights (CPU): it never writes the weights
+    out as floats, multiplies in bfloat16 and sums in float32. More than `FEW_ROWS` rows take the way of `Int8Linear`.
 
-    That module is deprecated in favor of the package torchao; where a release of torch lacks it, use `Int8Linear`.
+    PyTorch marks the kernel with an underscore: another release may change it, and the tests would say so.
     """
 
-    def __init__(self, layer: nn.Linear):
-        super().__init__()
-        from torch.ao.nn.quantized.dynamic import Linear  # only here: importing it is slow, and it will go
-
-        integers, scale = absmax_int8(layer.weight.detach())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its going
-            zeros = torch.zeros(layer.out_features, dtype=torch.long)
-            weight = torch.quantize_per_channel(integers.float() * scale, scale[:, 0].double(), zeros, 0, torch.qint8)
-            self.kernel = Linear(layer.in_features, layer.out_features, bias_=layer.bias is not None)
-        self.kernel.set_weight_bias(weight, None if layer.bias is None else layer.bias.detach().float())
-
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in) float32 -> (..., out)."""
-        return self.kernel(inputs)
+        """(..., in) -> (..., out), inputs and outputs rounded to bfloat16 where the rows are few."""
+        rows = inputs.reshape(-1, self.in_features)  # (N, in)
+        if len(rows) > FEW_ROWS:
+            return super().forward(inputs)
+        unscaled = torch.ones(self.out_features, dtype=torch.bfloat16, device=inputs.device)  # ours is float32
+        sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, unscaled)  # (N, out)
+        outputs = (sums * self.scale).to(inputs.dtype).view(*inputs.shape[:-1], -1)  # (..., out)
+        return outputs if self.bias is None else outputs + self.bias.to(inputs.dtype)
 
 
-def quantize(model: nn.Module, *, packed: bool = False) -> nn.Module:
+def quantize(model: nn.Module, *, fused: bool = False) -> nn.Module:
     """The model for inference with every `nn.Linear` in int8, an output matrix that is tied to the embedding among them.
 
-    What stays in floats - embedding, norms, convolutions - is shared with `model`, which is left as it is. `packed` chooses
-    `PackedInt8Linear`. Raises ValueError where the model has no linear layer, or `packed` is asked for off the CPU.
+    What stays in floats - embedding, norms, convolutions - is shared with `model`, which is left as it is. `fused` chooses
+    `FusedInt8Linear`. Raises ValueError where the model has no linear layer, or `fused` is asked for off the CPU.
     """
     if not any(isinstance(module, nn.Linear) for module in model.modules()):
         raise ValueError(f"model: {type(model).__name__} has no nn.Linear to quantize")
-    if packed and any(weight.device.type != "cpu" for weight in model.parameters()):
-        raise ValueError("packed=True needs a model on the CPU; elsewhere use packed=False")
-    make = PackedInt8Linear if packed else Int8Linear
+    if fused and any(weight.device.type != "cpu" for weight in model.parameters()):
+        raise ValueError("fused=True needs a model on the CPU; elsewhere use fused=False")
+    make = FusedInt8Linear if fused else Int8Linear
     shared = {id(weight): weight for weight in model.parameters()}
     return _replace(copy.deepcopy(model, shared), make).eval()
 
@@ -93,8 +88,6 @@ def _replace(module: nn.Module, make: type[nn.Module]) -> nn.Module:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of the parameters and buffers of a model, a tensor that is used twice counted once; packed layers count too."""
+    """Bytes of the parameters and buffers of a model, a tensor that is used twice counted once."""
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}.values()
-    packed = [module.kernel.weight() for module in model.modules() if isinstance(module, PackedInt8Linear)]
-    stored = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return stored + sum(weight.numel() + 4 * weight.size(0) for weight in packed)
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
