@@ -28,6 +28,8 @@ def test_a_row_by_hand():
     integers, scale = absmax_int8(torch.tensor([[1.27, -0.634, 0.004], [0.0, 0.0, 0.0]]))
     assert integers.tolist() == [[127, -63, 0], [0, 0, 0]]
     assert scale[:, 0].tolist() == pytest.approx([0.01, 1.0])
+    integers, scale = absmax_int8(torch.tensor([[1e-44, 0.0]]))  # its scale would round to 0
+    assert integers.tolist() == [[0, 0]] and scale.item() == 1
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -43,10 +45,10 @@ def test_the_product_is_that_of_the_dequantized_matrix(bias):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 5, 64), (FEW_ROWS, 64)])
+@pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 5, 64), (FEW_ROWS, 64), (3, 16), (2, 80)])
 def test_the_fused_kernel_is_the_product_rounded_to_bfloat16(bias, shape):
     torch.manual_seed(0)
-    layer = nn.Linear(64, 48, bias=bias)
+    layer = nn.Linear(shape[-1], 48, bias=bias)
     explicit, fused, inputs = Int8Linear(layer), FusedInt8Linear(layer), torch.randn(shape)
     rounded = inputs.bfloat16().float()
     with torch.no_grad():
@@ -55,6 +57,12 @@ def test_the_fused_kernel_is_the_product_rounded_to_bfloat16(bias, shape):
         product = explicit(rounded) - offset
         assert ((fused(inputs) - offset - product).abs() <= product.abs() / 256 + 1e-5).all()
         assert not torch.equal(fused(inputs), explicit(inputs))  # so the kernel did run
+
+
+@pytest.mark.parametrize("width", [1, 5, 8, 24, 40, 72, 88])
+def test_rows_that_the_kernel_would_read_past_take_the_way_of_the_definition(width):
+    layer, inputs = nn.Linear(width, 48), torch.randn(2, width)
+    assert torch.equal(FusedInt8Linear(layer)(inputs), Int8Linear(layer)(inputs))
 
 
 def test_many_rows_take_the_way_of_the_definition():

@@ -11,18 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW_ROWS = 16  # up to here the fused kernel is the faster one
+KERNEL_STEP = 16  # it reads so many inputs at a time, and past the end of a row that is no multiple of it
 
 
 def absmax_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight (out, in) -> integers (out, in) int8 in [-127, 127] and scale (out, 1): weight ≈ integers · scale.
 
-    The scale of a row is its largest magnitude / 127, so an entry is off by at most scale / 2. A row of zeros has scale 1.
+    The scale of a row is its largest magnitude / 127, so an entry is off by at most scale / 2. A row of zeros, or
+    of numbers too small for such a scale, has scale 1.
     Raises ValueError for anything but a matrix of finite floats.
     """
     if weight.dim() != 2 or not weight.is_floating_point() or not weight.isfinite().all():
         raise ValueError(f"weight must be a matrix of finite floats (out, in), got {weight.dtype} {tuple(weight.shape)}")
-    largest = weight.float().abs().amax(dim=1, keepdim=True)  # (out, 1)
-    scale = torch.where(largest > 0, largest / 127, 1.0)
+    scale = weight.float().abs().amax(dim=1, keepdim=True) / 127  # (out, 1)
+    scale = torch.where(scale > 0, scale, 1.0)
     return (weight.float() / scale).round().to(torch.int8), scale
 
 
@@ -48,7 +50,8 @@ class Int8Linear(nn.Module):
 
 class FusedInt8Linear(Int8Linear):
     """`Int8Linear` on the kernel for one or a few rows that PyTorch has for 8-bit weights (CPU): it never writes the weights
-    out as floats, multiplies in bfloat16 and sums in float32. More than `FEW_ROWS` rows take the way of `Int8Linear`.
+    out as floats, takes inputs in bfloat16 and sums in float32. More than `FEW_ROWS` rows, and rows whose length is not a
+    multiple of `KERNEL_STEP`, take the way of `Int8Linear`.
 
     PyTorch marks the kernel with an underscore: another release may change it, and the tests would say so.
     """
@@ -56,7 +59,7 @@ class FusedInt8Linear(Int8Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) -> (..., out), inputs and outputs rounded to bfloat16 where the rows are few."""
         rows = inputs.reshape(-1, self.in_features)  # (N, in)
-        if len(rows) > FEW_ROWS:
+        if len(rows) > FEW_ROWS or self.in_features % KERNEL_STEP:
             return super().forward(inputs)
         unscaled = torch.ones(self.out_features, dtype=torch.bfloat16, device=inputs.device)  # ours is float32
         sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, unscaled)  # (N, out)
