@@ -13,7 +13,7 @@ from transformers import LlamaConfig as PeerLlamaConfig
 from transformers.utils import logging
 
 from benchmarks.harness import Variant, autocast, inference, training_step
-from tutorlib.compression import quantize
+from tutorlib.compression.int8 import quantize
 from tutorlib.device import has_fast_bfloat16
 from tutorlib.generation import generate
 from tutorlib.models import GPT

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness import Variant
 from tutorlib.data.bible import load_bible
+from tutorlib.pretrained.gpt2 import gpt2_tokenizer
 from tutorlib.text.bpe import BytePairTokenizer, to_visible
 
 CHAPTERS, VOCABULARY = 400, 8192
@@ -21,7 +22,7 @@ SIZES = f"{CHAPTERS} chapters of the World English Bible, 1.4 million characters
 
 def encoding() -> list[Variant]:
     """Chapter after chapter to ids, with GPT-2's merges; the word cache full, as it is in a long run, and empty."""
-    texts, ours = load_bible().train[:CHAPTERS], BytePairTokenizer.gpt2()
+    texts, ours = load_bible().train[:CHAPTERS], gpt2_tokenizer()
     theirs = _library(models.BPE(vocab={to_visible(token): number for token, number in ours.vocabulary.items()},
                                  merges=[(to_visible(first), to_visible(second)) for first, second in ours.merges]))
 

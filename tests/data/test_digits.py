@@ -8,7 +8,7 @@ import torch
 
 from tutorlib.data import digits
 from tutorlib.data.digits import load_digits
-from tutorlib.data.packages import installed_file
+from tutorlib.packages import installed_file
 
 
 @pytest.fixture(scope="module")

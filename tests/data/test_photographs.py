@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tutorlib.data import packages, photographs
-from tutorlib.data.packages import installed_file
+from tutorlib import packages
+from tutorlib.data import photographs
 from tutorlib.data.photographs import MEAN, STD, load_class_names, load_photographs, to_input
+from tutorlib.packages import installed_file
 
 
 def test_twenty_photographs_with_their_labels():

@@ -12,7 +12,7 @@ import tutorlib.exercises
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted(path for path in (ROOT / "chapters").glob("*/*.ipynb"))
-SHEETS = sorted(module.name for module in pkgutil.iter_modules(tutorlib.exercises.__path__))
+SHEETS = sorted(module.name for module in pkgutil.iter_modules(tutorlib.exercises.__path__) if module.name != "sheet")
 HEADING = re.compile(r"^### Exercise (\d+)\b", re.MULTILINE)
 
 

@@ -7,9 +7,10 @@ from torch import nn
 from tests.closeness import assert_same
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import load_digits
+from tutorlib.evaluation import accuracy
 from tutorlib.models import MLP, ConvNet, MobileNetV2, ResNet
 from tutorlib.models.resnet import ResidualBlock
-from tutorlib.training import accuracy, cross_entropy, train, warmup_linear
+from tutorlib.training import cross_entropy, train, warmup_linear
 
 
 def parameters(model: nn.Module) -> int:
@@ -123,7 +124,8 @@ def test_overfits_a_batch(build):
     model = build()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     train(model, lambda step: (images, labels), cross_entropy, optimizer, steps=60, progress=False)
-    assert accuracy(model.train(), images, labels) == 1.0
+    predicted = model(images).argmax(-1)  # in training mode still: batch norm's running averages lag behind moving weights
+    assert torch.equal(predicted, labels)
 
 
 @pytest.mark.slow

@@ -17,13 +17,13 @@ from transformers import (
 )
 
 from tests.closeness import assert_same, assert_same_gradients
-from tutorlib import pretrained
-from tutorlib.data import packages
+from tutorlib import packages
 from tutorlib.data.photographs import load_photographs, to_input
 from tutorlib.layers import BatchNorm, batch_norm, conv2d
 from tutorlib.layers.convolution import FORMS
 from tutorlib.models import ResNet
 from tutorlib.pretrained import from_transformers, load
+from tutorlib.pretrained import mobilenet as room
 
 
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 3), groups=st.sampled_from([1, 1, 2, 3]), inner=st.integers(1, 3),
@@ -158,7 +158,7 @@ def test_real_weights_recognize_real_photographs(mobilenet):
 
 def test_weights_that_are_missing_or_changed_are_refused(monkeypatch):
     with monkeypatch.context() as changed:
-        changed.setattr(pretrained.packages, "MOBILENET_SHA256", "0" * 64)
+        changed.setattr(room, "SHA256", "0" * 64)
         with pytest.raises(ValueError, match="mobilenet_v2-b0353104.pth has sha256 b03531.*; expected 0000"):
             load("mobilenet")
     monkeypatch.setattr(packages, "find_spec", lambda name: None)

@@ -6,11 +6,11 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from tests.closeness import assert_same
-from tutorlib import pretrained
-from tutorlib.data import packages
-from tutorlib.data.packages import installed_file
+from tutorlib import packages
 from tutorlib.models import BERT
+from tutorlib.packages import installed_file
 from tutorlib.pretrained import load
+from tutorlib.pretrained import minilm as room
 
 TEXTS = ["A man is eating food.", "A man eats something.", "The girl is carrying a baby.",
          "数学 is spelled ｍａｔｈｓ, naïvely 🙂!"]
@@ -57,6 +57,6 @@ def test_another_name_is_refused():
 
 
 def test_a_changed_file_is_refused(monkeypatch):
-    monkeypatch.setattr(pretrained.packages, "MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr(room, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="model.safetensors has sha256 53aa"):
         load("minilm")

@@ -226,6 +226,6 @@ def test_a_missing_package_is_named(monkeypatch, module, package):
     if module == "gguf":
         monkeypatch.setitem(sys.modules, module, None)
     else:
-        monkeypatch.setattr("tutorlib.data.packages.find_spec", lambda name: None)
+        monkeypatch.setattr("tutorlib.packages.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=f"'{package}', which is not installed. Install it with"):
         load("smollm2")

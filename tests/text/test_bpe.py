@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutorlib.pretrained.gpt2 import gpt2_tokenizer
 from tutorlib.text import bpe
 from tutorlib.text.bpe import (
     DIGITS_PATTERN,
@@ -23,7 +24,7 @@ from tutorlib.text.bpe import (
 
 WORDS = st.lists(st.text("ab ", min_size=1, max_size=12).map(str.encode), min_size=1, max_size=12)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-GPT2 = BytePairTokenizer.gpt2()
+GPT2 = gpt2_tokenizer()
 
 
 def test_merges_by_hand():

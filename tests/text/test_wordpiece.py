@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutorlib.pretrained.minilm import minilm_tokenizer
 from tutorlib.text.wordpiece import SPECIAL, WordPieceTokenizer, cut_longest, longest_pieces, split_words
 
-BERT = WordPieceTokenizer.minilm()
+BERT = minilm_tokenizer()
 SMALL = WordPieceTokenizer([*SPECIAL, "un", "##aff", "##able", "##a", "##ff", "able", "play", "##ing", "!"])
 
 

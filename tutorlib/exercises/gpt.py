@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

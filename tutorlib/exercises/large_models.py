@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tutorlib.autograd import Variable
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

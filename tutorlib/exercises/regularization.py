@@ -1,7 +1,7 @@
 """Exercises of the chapter on regularization and augmentation."""
 import torch
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

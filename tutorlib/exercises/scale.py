@@ -1,5 +1,5 @@
 """Exercises of the chapter on scale: scaling laws, budgets, and learning in context."""
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from tutorlib.exercises import ExerciseSheet
+from tutorlib.exercises.sheet import ExerciseSheet
 
 check = ExerciseSheet()
 

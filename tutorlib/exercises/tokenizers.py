@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import torch
 
-from tutorlib.exercises import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
 
 check = ExerciseSheet()
 

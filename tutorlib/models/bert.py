@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tutorlib.layers import Encoder, EncoderLayer, LayerNorm, LearnedPosition
-from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.arguments import check_tokens
 from tutorlib.layers.transformer import ACTIVATIONS
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tutorlib.layers import EncoderLayer, KeyValueCache, LayerNorm, LearnedPosition
-from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.arguments import check_tokens
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tutorlib.layers import GatedFeedForward, KeyValueCache, MultiHeadAttention, RMSNorm, RotaryPosition
-from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.arguments import check_tokens
 from tutorlib.layers.position import check_length
 
 

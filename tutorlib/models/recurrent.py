@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.arguments import check_tokens
 from tutorlib.layers.recurrent import GRU, LSTM, RNN
 
 LAYERS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}

@@ -16,7 +16,7 @@ from tutorlib.layers import (
     LearnedPosition,
     SinusoidalPosition,
 )
-from tutorlib.layers.embedding import check_tokens
+from tutorlib.layers.arguments import check_tokens
 
 
 @dataclass(frozen=True)

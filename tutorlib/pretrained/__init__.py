@@ -5,7 +5,7 @@ installed package carries. What ours cannot do is refused by name, never ignored
 """
 
 from tutorlib.pretrained.huggingface import from_transformers
-from tutorlib.pretrained.packages import load
+from tutorlib.pretrained.load import load
 from tutorlib.pretrained.pytorch import from_torch
 
 __all__ = ["from_torch", "from_transformers", "load"]

@@ -19,7 +19,7 @@ from tutorlib.models.bert import (
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.models.resnet import ResNet
-from tutorlib.pretrained.assignment import assign, empty, refusal
+from tutorlib.pretrained.weights import assign, empty, refusal
 
 
 def from_transformers(model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from tutorlib.layers import (
     MultiHeadAttention,
 )
 from tutorlib.layers.recurrent import GRU, LSTM, RNN, Recurrent
-from tutorlib.pretrained.assignment import assign, empty, refusal
+from tutorlib.pretrained.weights import assign, empty, refusal
 
 
 def from_torch(module: nn.Module) -> nn.Module:

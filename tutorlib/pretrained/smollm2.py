@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorlib.data.packages import installed_file
 from tutorlib.models.llama import Llama, LlamaConfig
-from tutorlib.pretrained.assignment import empty
+from tutorlib.packages import installed_file
+from tutorlib.pretrained.weights import empty
 from tutorlib.text.bpe import DIGITS_PATTERN, BytePairTokenizer
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

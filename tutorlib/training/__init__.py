@@ -1,7 +1,6 @@
-"""Training: the loop, optimizers, learning-rate schedules, losses, regularization, augmentation, evaluation, checkpoints."""
+"""Training: the loop, optimizers, learning-rate schedules, losses, regularization, augmentation, checkpoints."""
 
 from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
-from tutorlib.training.evaluation import accuracy
 from tutorlib.training.loop import History, train
 from tutorlib.training.losses import cross_entropy, token_cross_entropy
 from tutorlib.training.masking import mask_tokens, masked_cross_entropy
@@ -15,7 +14,6 @@ __all__ = [
     "AdamW",
     "EarlyStopping",
     "History",
-    "accuracy",
     "constant",
     "cross_entropy",
     "load_checkpoint",

@@ -1,6 +1,6 @@
 """Train the speller of the chapter "The Transformer" for longer, with several seeds, and compare it with the baselines.
 
-    python tools/train_pronunciation.py results.json --seeds 0 1 2 --steps 10000 --beams 3
+    python experiments/train_pronunciation.py results.json --seeds 0 1 2 --steps 10000 --beams 3
 
 writes phoneme and word error on the test words, and CPU seconds, for every seed and for both baselines. With
 --checkpoint-folder an interrupted run goes on where it stopped; give the same arguments again.
@@ -14,9 +14,8 @@ from pathlib import Path
 
 import torch
 
-from tutorlib.data.alignment import align
-from tutorlib.data.baselines import LetterBaseline, WindowBaseline
-from tutorlib.data.metrics import phoneme_error_rate, word_error_rate
+from tutorlib.baselines.alignment import align
+from tutorlib.baselines.letters import LetterBaseline, WindowBaseline
 from tutorlib.data.pronunciation import (
     LETTERS,
     SOUNDS,
@@ -27,6 +26,7 @@ from tutorlib.data.pronunciation import (
     load_pronunciations,
 )
 from tutorlib.device import default_device, seed_everything
+from tutorlib.evaluation.sequences import phoneme_error_rate, wrong_word_rate
 from tutorlib.generation import beam_search, generate
 from tutorlib.models.transformer import Transformer, TransformerConfig
 from tutorlib.training import token_cross_entropy, train, warmup_linear
@@ -135,7 +135,7 @@ def errors(predicted: Sequence[tuple[str, ...]], test: Sequence[Entry]) -> dict[
     expected = [entry.phonemes for entry in test]
     return {
         "phoneme_error": round(phoneme_error_rate(predicted, expected), 5),
-        "word_error": round(word_error_rate(predicted, expected), 5),
+        "word_error": round(wrong_word_rate(predicted, expected), 5),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "train_pronunciation.py"
+TOOL = Path(__file__).parents[2] / "experiments" / "train_pronunciation.py"
 
 
 def command(monkeypatch, *arguments):

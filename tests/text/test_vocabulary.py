@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.data.vocabulary import Vocabulary, pad_right
+from tutorlib.text.vocabulary import Vocabulary, pad_right
 
 LETTERS = Vocabulary("abc")
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.data.metrics import distinct_ngrams, edit_distance, phoneme_error_rate, repeated_ngrams, word_error_rate
+from tutorlib.evaluation.language import distinct_ngrams, repeated_ngrams
+from tutorlib.evaluation.sequences import edit_distance, phoneme_error_rate, wrong_word_rate
 
 words = st.text("ab", max_size=7)
 
@@ -39,11 +40,11 @@ def test_equals_the_recursive_definition(a, b):
 def test_error_rates_by_hand():
     predicted, expected = [("K", "AE", "T"), ("D", "AO"), ()], [("K", "AE", "T"), ("D", "AO", "G"), ("AH",)]
     assert phoneme_error_rate(predicted, expected) == pytest.approx(2 / 7)  # weighs phonemes, not words
-    assert word_error_rate(predicted, expected) == pytest.approx(2 / 3)
-    assert word_error_rate([["K"]], [("K",)]) == 0  # lists and tuples are the same word
+    assert wrong_word_rate(predicted, expected) == pytest.approx(2 / 3)
+    assert wrong_word_rate([["K"]], [("K",)]) == 0  # lists and tuples are the same word
 
 
-@pytest.mark.parametrize("rate", [phoneme_error_rate, word_error_rate])
+@pytest.mark.parametrize("rate", [phoneme_error_rate, wrong_word_rate])
 @pytest.mark.parametrize("predicted, expected", [([], []), ([("K",)], [])])
 def test_refuses_lists_of_different_length(rate, predicted, expected):
     with pytest.raises(ValueError, match=f"predicted: {len(predicted)} words for 0 expected"):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.data.ngram import KneserNey, SubstringIndex, encode_windows
+from tutorlib.baselines.ngram import KneserNey, SubstringIndex, encode_windows
 from tutorlib.generation import generate
 
 ABACAB = torch.tensor([0, 1, 0, 2, 0, 1])

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tutorlib.data.packages import check_sha256, installed_file
+from tutorlib.packages import check_sha256, installed_file
 
 
 @pytest.fixture

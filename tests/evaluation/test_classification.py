@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorlib.training import accuracy
+from tutorlib.evaluation import accuracy
 
 INPUTS = torch.eye(4)[[0, 1, 2, 3, 0]]  # an identity model predicts 0, 1, 2, 3, 0
 LABELS = torch.tensor([0, 1, 0, 3, 2])

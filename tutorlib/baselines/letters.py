@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tutorlib.data.alignment import Piece
+from tutorlib.baselines.alignment import Piece
 
 # Windows from wide to narrow, as (letters to the left, letters to the right).
 WINDOWS = ((3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (1, 0), (0, 0))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parents[2] / "tools" / "sweep_regularization.py"
+TOOL = Path(__file__).parents[2] / "experiments" / "sweep_regularization.py"
 
 
 def command(monkeypatch, *arguments):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tutorlib.training.scaling import ScalingLaw, fit_scaling_law
+from tutorlib.evaluation.scaling import ScalingLaw, fit_scaling_law
 
 N = torch.tensor([5e3, 1e4, 3e4, 1e5, 3e5], dtype=torch.float64)
 D = torch.tensor([1e5, 2e5, 4e5, 1e6], dtype=torch.float64)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tutorlib.data.alignment import NUM_PIECES, P, _add_expected_counts, _best, _group_by_lengths, align
+from tutorlib.baselines.alignment import NUM_PIECES, P, _add_expected_counts, _best, _group_by_lengths, align
 from tutorlib.data.pronunciation import PHONEMES, Entry
 
 WORDS = [

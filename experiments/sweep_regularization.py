@@ -1,6 +1,6 @@
 """Choose the strengths of the chapter "Regularization and augmentation", one network at a time.
 
-    python tools/sweep_regularization.py results.json --runs 10
+    python experiments/sweep_regularization.py results.json --runs 10
 
 trains networks on 300 digits each with every method and strength, and writes their accuracies on the 1,000 training digits that
 no run trains on (these choose the strength) and on the test digits. It prints, for each, the mean difference from training
@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import Digits, load_digits
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.models.mlp import MLP
 from tutorlib.training.augmentation import cutmix, cutout, mixup, rotate, shift
-from tutorlib.training.evaluation import accuracy
 from tutorlib.training.loop import train
 from tutorlib.training.losses import cross_entropy
 from tutorlib.training.regularization import l2_penalty, proximal_l1, smooth_labels

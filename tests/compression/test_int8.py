@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.closeness import assert_same
-from tutorlib.compression import FEW_ROWS, FusedInt8Linear, Int8Linear, absmax_int8, quantize, weight_bytes
+from tutorlib.compression.int8 import FEW_ROWS, FusedInt8Linear, Int8Linear, absmax_int8, quantize, weight_bytes
 from tutorlib.generation import generate
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.models.llama import Llama, LlamaConfig

@@ -1,0 +1,1 @@
+"""What counting gets: the baselines that a model has to beat."""
