@@ -26,3 +26,9 @@ def assert_same_gradients(ours: Tensor, reference: Tensor, our_inputs: list[Tens
 def slow_path(module: nn.Module) -> nn.Module:
     """The reference without its inference fast path, which PyTorch takes only when no gradient is asked for."""
     return module.requires_grad_(True).eval()
+
+
+def draw(*shape, dtype=torch.float32, device="cpu", seed=0):
+    """Normal numbers of this shape, the same for every dtype and device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)

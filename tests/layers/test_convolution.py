@@ -127,8 +127,8 @@ def test_the_fused_form_is_the_default(monkeypatch):
 def test_an_unknown_form_or_activation_is_refused():
     with pytest.raises(ValueError, match="form must be one of .*'fused', 'window', 'columns'.*, got 'loops'"):
         conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2), form="loops")
-    with pytest.raises(ValueError, match="activation must be one of .*, got 'gelu'"):
-        ConvNorm(1, 1, 3, activation="gelu")
+    with pytest.raises(ValueError, match="activation must be one of .*, got 'elu'"):
+        ConvNorm(1, 1, 3, activation="elu")
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", None])
@@ -169,3 +169,29 @@ def test_folding_changes_nothing_but_the_norms(build):
     assert_same(folded(images), model.eval()(images))
     assert not any("norm" in name for name in folded.state_dict())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_single_image_is_no_batch():
+    """Of (C, H, W) the window would slide over channels and rows."""
+    image = torch.zeros(3, 8, 8)
+    for function in (lambda: max_pool2d(image, 2), lambda: avg_pool2d(image, 2), lambda: windows(image, 2)):
+        with pytest.raises(ValueError, match=r"images must have the shape \(B, C, H, W\), got \(3, 8, 8\)"):
+            function()
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(padding=-1), "padding must not be negative, got -1"),
+    (dict(stride=0), "stride must be a whole number of at least 1, got 0"),
+    (dict(stride=-1), "stride must be a whole number of at least 1, got -1")])
+def test_windows_that_do_not_move_or_lie_outside(options, message):
+    images, weight = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 2, 2)
+    calls = [lambda: output_size(8, 2, **options), lambda: max_pool2d(images, 2, **options),
+             lambda: avg_pool2d(images, 2, **options), *(lambda f=f: conv2d(images, weight, form=f, **options) for f in FORMS)]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_window_of_nothing():
+    with pytest.raises(ValueError, match="kernel_size must be a whole number of at least 1, got 0"):
+        avg_pool2d(torch.zeros(1, 1, 4, 4), 0)

@@ -73,3 +73,12 @@ def test_the_variance_is_divided_by_the_width():
 def test_device_and_dtype_follow_the_module(norm, device):
     norm = norm.to(device, torch.bfloat16)
     assert norm(torch.randn(2, 16, device=device, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("width", [1, 7])
+def test_a_weight_of_another_width_is_refused(width):
+    for norm in (layer_norm, rms_norm):
+        with pytest.raises(ValueError, match=rf"weight must have the width 8 in the last dimension, got \({width},\)"):
+            norm(torch.ones(2, 3, 8), torch.ones(width))
+    with pytest.raises(ValueError, match=r"bias must have the width 8"):
+        layer_norm(torch.ones(2, 3, 8), torch.ones(8), torch.ones(width))

@@ -1,19 +1,22 @@
 """Position codes: their formula, their properties, their limits."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.closeness import assert_same
 from tutorlib.layers import (
     Encoder,
-    EncoderLayer,
     LearnedPosition,
     RotaryPosition,
     SinusoidalPosition,
+    encoder_layer,
     sinusoidal_table,
 )
 
@@ -117,7 +120,7 @@ def test_low_precision_does_not_blur_the_angles():
 
 def test_position_breaks_permutation_equivariance():
     torch.manual_seed(0)
-    encoder = Encoder([EncoderLayer(16, 2, 32) for _ in range(2)]).double()
+    encoder = Encoder([encoder_layer(16, 2, 32) for _ in range(2)]).double()
     states, order = torch.randn(2, 6, 16, dtype=torch.float64), torch.randperm(6)
     assert_same(encoder(states[:, order]), encoder(states)[:, order])
     for code in (SinusoidalPosition(16), LearnedPosition(6, 16).double()):
@@ -125,20 +128,24 @@ def test_position_breaks_permutation_equivariance():
             assert (encoder(code(states[:, order])) - encoder(code(states))[:, order]).abs().max() > 0.005
 
 
-def test_rotary_angles_left_by_one_call_serve_another_only_where_they_fit():
-    rotary, heads = RotaryPosition(8), torch.randn(2, 3, 5, 8)
+def test_rotary_keeps_no_tensor_between_calls():
+    """One made inside a transform or by a fake tensor would outlive it, and could be neither copied nor pickled."""
+    rotary, heads = RotaryPosition(8), torch.randn(4, 1, 2, 5, 8)
+    expected = rotary(heads[0])
+    mapped = torch.func.vmap(lambda each: rotary(each, 0))(heads)
+    torch.func.grad(lambda each: rotary(each).square().sum())(heads[0])
     with torch.inference_mode():
-        rotary(heads, 4)  # what inference leaves behind must not stop a training step
-    for turned, offset in ((heads, 4), (heads, 5), (heads[:, :, :2], 5), (heads.double(), 5), (heads.bfloat16(), 5)):
-        own = turned.clone().requires_grad_()
-        expected = RotaryPosition(8)(turned, offset)
-        assert torch.equal(rotary(own, offset), expected)
-        rotary(own, offset).sum().backward()
+        rotary(heads[0])
+    assert_same(mapped[0], expected)
+    for again in (copy.deepcopy(rotary), pickle.loads(pickle.dumps(rotary)), rotary):
+        own = heads[0].clone().requires_grad_()
+        assert torch.equal(again(own), expected)
+        again(own).sum().backward()
         assert own.grad.isfinite().all()
 
 
 def test_rotary_angles_follow_what_is_asked():
-    """Kept from call to call, they must not outlive a change of place, length, dtype or base."""
+    """What one call computes must not outlive a change of place, length, dtype or base."""
     rotary, heads = RotaryPosition(8), torch.randn(1, 2, 5, 8)
     rotary(heads)
     for offset, length, dtype, base in [(0, 5, torch.float32, 10.0), (3, 5, torch.float32, 10.0), (3, 4, torch.float32, 10.0),
@@ -148,3 +155,44 @@ def test_rotary_angles_follow_what_is_asked():
         turned = rotary(piece, offset)
         assert turned.dtype == dtype
         assert torch.equal(turned, RotaryPosition(8, base)(piece, offset))
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_the_table_of_sines_comes_back_with_the_weights(assign):
+    """It is not among the weights: built on the meta device it has no numbers, and a strict load does not bring them."""
+    made = nn.Sequential(SinusoidalPosition(8, 20), nn.Linear(8, 3))
+    with torch.device("meta"):
+        empty = nn.Sequential(SinusoidalPosition(8, 20), nn.Linear(8, 3))
+    if not assign:
+        empty.to_empty(device="cpu")
+        empty[0].table.fill_(torch.nan)
+    empty.load_state_dict(made.state_dict(), strict=True, assign=assign)
+    states = torch.randn(2, 5, 8)
+    assert torch.equal(empty(states), made(states))
+
+
+def test_a_table_keeps_its_dtype_when_weights_are_loaded():
+    code = SinusoidalPosition(8, 20).to(torch.bfloat16)
+    code.load_state_dict({})
+    assert code.table.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("code", [SinusoidalPosition(8, 20), LearnedPosition(20, 8)])
+@pytest.mark.parametrize("width", [1, 7])
+def test_states_of_another_width(code, width):
+    with pytest.raises(ValueError, match=rf"states must have the width 8 in the last dimension, got \(2, 5, {width}\)"):
+        code(torch.zeros(2, 5, width))
+
+
+def test_heads_of_another_width_or_of_integers():
+    with pytest.raises(ValueError, match="heads must have the width 8 in the last dimension"):
+        RotaryPosition(8)(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match="heads must be floating point, got torch.int64"):
+        RotaryPosition(8)(torch.zeros(1, 1, 2, 8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("length", [0, -1, 2.0])
+def test_a_table_of_no_rows(length):
+    for make in (lambda: SinusoidalPosition(8, length), lambda: LearnedPosition(length, 8)):
+        with pytest.raises(ValueError, match=f"max_length must be a whole number of at least 1, got {length}"):
+            make()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.closeness import assert_same
+from tests.models.examples import BERT_SIZES, GPT_SIZES, LLAMA_SIZES, shaken
 from tutorlib.generation import beam_search, generate
-from tutorlib.layers import GatedFeedForward
 from tutorlib.models import (
     BERT,
     GPT,
@@ -24,18 +24,8 @@ from tutorlib.models import (
     LlamaConfig,
 )
 
-GPT_SIZES = GPTConfig(vocabulary=23, max_length=12, width=16, num_heads=2, num_layers=2)
-LLAMA_SIZES = LlamaConfig(vocabulary=23, max_length=12, width=16, num_heads=4, num_key_value_heads=2, num_layers=2, hidden=20)
-BERT_SIZES = BERTConfig(vocabulary=23, max_length=12, width=16, num_heads=2, num_layers=2, hidden=20)
 DECODERS = {"gpt": lambda **options: GPT(replace(GPT_SIZES, **options)),
             "llama": lambda **options: Llama(replace(LLAMA_SIZES, **options))}
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """Weights large enough that every position matters to every other."""
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.4)
-    return model.eval()
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -74,6 +64,15 @@ def test_generation_is_the_same_with_and_without_a_cache(name, seed, temperature
     with_cache, without = (generate(model, tokens, 8, temperature=temperature, top_k=top_k, top_p=top_p, use_cache=use_cache,
                                     generator=torch.Generator().manual_seed(seed)) for use_cache in (True, False))
     assert with_cache.shape == (3, 12) and torch.equal(with_cache, without)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_last_logits_alone_are_the_last_of_all(name):
+    torch.manual_seed(0)
+    model, tokens = shaken(DECODERS[name]()), torch.randint(23, (2, 7))
+    assert_same(model(tokens, last_only=True), model(tokens)[:, -1:])
+    cache = model.new_cache(8)
+    assert_same(model(tokens, cache=cache, last_only=True), model(tokens)[:, -1:])
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -131,45 +130,6 @@ def test_the_output_matrix_is_the_embedding_or_its_own(name):
     assert (own := DECODERS[name](tie_output=False)).output.weight is not own.embedding.weight
 
 
-def test_a_fresh_gpt_is_uniform_and_its_residuals_are_damped():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(vocabulary=512, max_length=16, width=128, num_heads=2, num_layers=8))
-    loss = nn.functional.cross_entropy(model(torch.randint(512, (8, 16))).flatten(0, 1), torch.randint(512, (128,)))
-    assert abs(loss.item() - torch.tensor(512.0).log().item()) < 0.1
-    layer = model.layers[3]
-    for damped in (layer.attention.output, layer.feed_forward.contract):
-        assert 0.0045 < damped.weight.std() < 0.0055  # 0.02 / √16
-    for plain in (layer.attention.query, layer.feed_forward.expand, model.embedding):
-        assert 0.019 < plain.weight.std() < 0.021
-    assert all((p == 0).all() for name, p in model.named_parameters() if name.endswith("bias"))
-
-
-def test_a_gpt_without_biases_has_none():
-    names = [name for name, _ in GPT(replace(GPT_SIZES, bias=False)).named_parameters()]
-    assert names and not [name for name in names if "bias" in name]
-
-
-def test_the_gated_network_is_its_formula():
-    torch.manual_seed(0)
-    network, states = GatedFeedForward(6, 10), torch.randn(2, 3, 6)
-    gate, expand = states @ network.gate.weight.T, states @ network.expand.weight.T
-    assert_same(network(states), (gate * gate.sigmoid() * expand) @ network.contract.weight.T)
-    biases = [name for name, _ in GatedFeedForward(6, 10, bias=True).named_parameters() if name.endswith("bias")]
-    assert biases == ["gate.bias", "expand.bias", "contract.bias"]
-    with pytest.raises(ValueError, match="activation must be one of .*, got 'swiglu'"):
-        GatedFeedForward(6, 10, activation="swiglu")
-
-
-BERTS = {
-    "states": lambda: BERT(BERT_SIZES),
-    "masked": lambda: BERTForMaskedLM(BERT_SIZES),
-    "sequence": lambda: BERTForSequenceClassification(BERT_SIZES, 4),
-    "tokens": lambda: BERTForTokenClassification(BERT_SIZES, 3),
-    "answers": lambda: BERTForQuestionAnswering(BERT_SIZES),
-}
-SHAPES = {"states": (2, 7, 16), "masked": (2, 7, 23), "sequence": (2, 4), "tokens": (2, 7, 3), "answers": (2, 7)}
-
-
 def test_a_fresh_bert_its_heads_and_a_llama_are_drawn_alike():
     torch.manual_seed(0)
     sizes = replace(BERT_SIZES, width=64, hidden=64)
@@ -210,60 +170,6 @@ def test_the_dropout_of_a_config_reaches_every_part_but_the_inside_of_the_feed_f
             assert (layer.dropout.p, layer.attention.dropout, layer.feed_forward.dropout.p) == (0.3, 0.3, 0.0)
     for head in (BERTForSequenceClassification, BERTForTokenClassification):
         assert head(replace(BERT_SIZES, dropout=0.3), 2).dropout.p == 0.3
-
-
-@pytest.mark.parametrize("name", BERTS)
-def test_padding_changes_nothing_for_real_tokens(name, device):
-    torch.manual_seed(0)
-    model = shaken(BERTS[name]()).to(device)
-    tokens = torch.randint(23, (2, 7), device=device)
-    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3], device=device)
-    padded = torch.where(mask == 1, tokens, 5)
-
-    def outputs(*inputs):
-        output = model(*inputs)
-        return output if isinstance(output, tuple) else (output,)
-
-    for one, other, alone in zip(outputs(tokens, mask), outputs(padded, mask), outputs(tokens[1:, :4]), strict=True):
-        assert one.shape == SHAPES[name]
-        assert_same(other[0], one[0])
-        short = (other[1], one[1]) if name == "sequence" else (other[1, :4], one[1, :4])
-        assert_same(*short)
-        assert_same(short[0], alone[0])
-    assert (outputs(tokens)[0][1] - outputs(tokens, mask)[0][1]).abs().max() > 1e-3  # the mask does something
-
-
-def test_bert_sees_in_both_directions_and_tells_types_apart():
-    torch.manual_seed(0)
-    model, tokens = shaken(BERT(BERT_SIZES)), torch.randint(23, (1, 7))
-    changed = tokens.clone()
-    changed[0, 6] = (changed[0, 6] + 1) % 23
-    assert ((model(changed) - model(tokens)).abs().amax(dim=(0, 2)) > 1e-4).all()
-    types = torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
-    assert_same(model(tokens, None, torch.zeros_like(types)), model(tokens))
-    assert (model(tokens, None, types) - model(tokens)).abs().max() > 1e-3
-
-
-def test_bert_predicts_at_chosen_positions_what_it_predicts_everywhere():
-    torch.manual_seed(0)
-    model, tokens = shaken(BERTForMaskedLM(BERT_SIZES)), torch.randint(23, (2, 7))
-    masked = torch.rand(2, 7) < 0.4
-    assert_same(model.predict(model.bert(tokens)[masked]), model(tokens)[masked])
-    assert model.output.weight is model.bert.embedding.weight
-    assert BERTForMaskedLM(replace(BERT_SIZES, tie_output=False)).output.weight is not model.output.weight
-
-
-@pytest.mark.parametrize("inputs, message", [
-    (dict(tokens=torch.full((1, 3), 23)), r"tokens must lie in \[0, 23\)"),
-    (dict(tokens=torch.zeros(1, 13, dtype=torch.int64)), "the sequence reaches position 13, but max_length is 12"),
-    (dict(attention_mask=torch.ones(2, 3)), r"attention_mask must hold integers, 1 keep and 0 pad, of shape \(1, 3\), got"),
-    (dict(attention_mask=torch.ones(1, 3)), "attention_mask must hold integers, .* got torch.float32"),
-    (dict(token_type_ids=torch.full((1, 3), 2)), r"token_type_ids must lie in \[0, 2\)"),
-    (dict(token_type_ids=torch.zeros(1, 2, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens"),
-    (dict(token_type_ids=torch.zeros(2, 3, dtype=torch.int64)), r"token_type_ids must have the shape \(1, 3\) of tokens")])
-def test_bert_refuses(inputs, message):
-    with pytest.raises(ValueError, match=message):
-        BERT(BERT_SIZES)(**(dict(tokens=torch.zeros(1, 3, dtype=torch.int64)) | inputs))
 
 
 @pytest.mark.slow

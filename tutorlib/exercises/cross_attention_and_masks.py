@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
-from tutorlib.layers import EncoderLayer, causal_mask, masked_softmax
+from tutorlib.layers import causal_mask, encoder_layer, masked_softmax
 
 check = ExerciseSheet()
 
@@ -174,7 +174,7 @@ class Masked(nn.Module):
 
     def __init__(self, mask: Tensor, width: int):
         super().__init__()
-        self.mask, self.layer = mask, EncoderLayer(width, 2, 2 * width, norm_first=True)
+        self.mask, self.layer = mask, encoder_layer(width, 2, 2 * width, norm_first=True)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.layer(states, self.mask)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
-from tutorlib.layers import DecoderLayer
+from tutorlib.layers import decoder_layer
 
 check = ExerciseSheet()
 
@@ -205,7 +205,7 @@ def post_norm_decoder(layer, y, memory):
     (post_norm_decoder, "That is post-norm. Here the norm stands before the sublayer."),
 ])
 def check_repair(answer):
-    layer = DecoderLayer(16, 4, 32, norm_first=True)
+    layer = decoder_layer(16, 4, 32, norm_first=True)
     for norm in (layer.attention_norm, layer.cross_attention_norm, layer.feed_forward_norm):
         nn.init.normal_(norm.weight, 1.0, 0.5)  # as if trained, so that each norm is told from the others
     y, memory = 2 * torch.randn(2, 5, 16), torch.randn(2, 7, 16)  # (B, T, D), (B, S, D)

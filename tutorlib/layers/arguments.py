@@ -1,13 +1,69 @@
-"""Where tokens enter a model."""
+"""What every layer and model asks of its arguments, in one sentence each."""
+
+from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError unless each size is a whole number of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+
+
+def check_config(config: object) -> None:
+    """`check_sizes` for each field of a dataclass that is a whole number, or may be None."""
+    sizes = {field.name: getattr(config, field.name) for field in fields(config) if field.type in (int, int | None)}
+    check_sizes(**{name: size for name, size in sizes.items() if size is not None})
+
+
+def check_share(name: str, share: float) -> None:
+    """Raise ValueError unless a probability lies in [0, 1]."""
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"{name} must lie in [0, 1], got {share}")
+
+
+def check_width(name: str, states: Tensor, width: int) -> None:
+    """Raise ValueError unless the last dimension is `width`: one of 1 would be broadcast."""
+    if states.size(-1) != width:
+        raise ValueError(f"{name} must have the width {width} in the last dimension, got {tuple(states.shape)}")
+
+
+def check_images(images: Tensor) -> None:
+    """Raise ValueError unless the shape is (B, C, H, W): of a single image (C, H, W) other axes would be taken for these."""
+    if images.dim() != 4:
+        raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
+
+
+def check_length(end: int, max_length: int) -> None:
+    """Raise ValueError where a sequence that reaches position `end` is longer than `max_length`."""
+    if end > max_length:
+        raise ValueError(f"the sequence reaches position {end}, but max_length is {max_length}")
+
+
 def check_tokens(name: str, tokens: Tensor, vocabulary: int) -> None:
-    """Raise ValueError unless `tokens` is a (B, T) tensor of integers in [0, vocabulary)."""
+    """Raise ValueError unless `tokens` is a (B, T) tensor of integers in [0, vocabulary).
+
+    The range is checked where looking costs nothing: see `bounds`.
+    """
     if tokens.dim() != 2 or tokens.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"{name} must be integer tokens of shape (B, length), got {tokens.dtype} {tuple(tokens.shape)}")
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
-        raise ValueError(f"{name} must lie in [0, {vocabulary}), the vocabulary, got values from {int(tokens.min())} to "
-                         f"{int(tokens.max())}")
+    found = bounds(tokens)
+    if found is not None and not 0 <= found[0] <= found[1] < vocabulary:
+        raise ValueError(f"{name} must lie in [0, {vocabulary}), the vocabulary, got values from {found[0]} to {found[1]}")
+
+
+def bounds(integers: Tensor) -> tuple[int, int] | None:
+    """The least and the largest value, or None where there is none or a look would cost too much.
+
+    On an accelerator a look waits for all that was computed before; while a graph is compiled or exported, or a function is
+    mapped over a batch, there is nothing to look at.
+    """
+    if integers.device.type != "cpu" or torch.compiler.is_compiling() or not integers.numel():
+        return None
+    try:
+        return int(integers.min()), int(integers.max())
+    except RuntimeError:  # inside torch.func.vmap or a fake-tensor mode
+        return None

@@ -9,16 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.layers.activations import activation_named
+from tutorlib.layers.arguments import check_images, check_sizes
 from tutorlib.layers.normalization import BatchNorm
-
-ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, None: lambda states: states}
 
 
 def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) -> int:
     """How many positions a window of `kernel_size` pixels has along a side of `size` pixels.
 
-    It is (size + 2 padding - kernel_size) // stride + 1. Raises ValueError where the window does not fit once.
+    It is (size + 2 padding - kernel_size) // stride + 1. Raises ValueError where the window does not fit once, and for a
+    negative padding or a stride below 1.
     """
+    check_sizes(size=size, kernel_size=kernel_size, stride=stride)
+    if padding < 0:
+        raise ValueError(f"padding must not be negative, got {padding}")
     if size + 2 * padding < kernel_size:
         raise ValueError(f"kernel_size must be at most size + 2 padding = {size + 2 * padding}, got {kernel_size}")
     return (size + 2 * padding - kernel_size) // stride + 1
@@ -27,8 +31,10 @@ def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) 
 def windows(images: Tensor, kernel_size: int, stride: int = 1, padding: int = 0, value: float = 0.0) -> Tensor:
     """Every window of the padded images: (B, C, H, W) -> (B, C, H', W', K, K), without padding a view that copies nothing.
 
-    Entry [b, c, p, q, i, j] is the padded pixel (stride p + i, stride q + j); the padding is `value`.
+    Entry [b, c, p, q, i, j] is the padded pixel (stride p + i, stride q + j); the padding is `value`. Raises ValueError for
+    images of another shape, and what `output_size` refuses.
     """
+    check_images(images)
     for size in images.shape[-2:]:
         output_size(size, kernel_size, stride, padding)  # refuses a window that does not fit
     padded = F.pad(images, [padding] * 4, value=value) if padding else images  # (B, C, H + 2 padding, W + 2 padding)
@@ -53,6 +59,8 @@ def conv2d(images: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride
     if images.shape[1] != groups * weight.shape[1] or len(weight) % groups:
         raise ValueError(f"weight must have C / groups channels and O a multiple of groups = {groups}, "
                          f"got {tuple(weight.shape)} for C = {images.shape[1]}")
+    for size in images.shape[-2:]:
+        output_size(size, weight.size(-1), stride, padding)  # refuses a window that does not fit
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must be (O,) = ({len(weight)},), got {tuple(bias.shape)}")  # it would be broadcast
     outputs = FORMS[form](images, weight, stride, padding, groups)  # (B, O, H', W')
@@ -95,12 +103,12 @@ def max_pool2d(images: Tensor, kernel_size: int, stride: int | None = None, padd
     """
     if padding >= kernel_size:
         raise ValueError(f"padding must be less than kernel_size = {kernel_size}, got {padding}")
-    return windows(images, kernel_size, stride or kernel_size, padding, value=float("-inf")).amax((-2, -1))
+    return windows(images, kernel_size, kernel_size if stride is None else stride, padding, value=float("-inf")).amax((-2, -1))
 
 
 def avg_pool2d(images: Tensor, kernel_size: int, stride: int | None = None, padding: int = 0) -> Tensor:
     """The mean of every window, padding counted as zeros, (B, C, H, W) -> (B, C, H', W'); stride as in `max_pool2d`."""
-    return windows(images, kernel_size, stride or kernel_size, padding).mean((-2, -1))
+    return windows(images, kernel_size, kernel_size if stride is None else stride, padding).mean((-2, -1))
 
 
 def receptive_field(layers: list[tuple[int, int]]) -> int:
@@ -125,9 +133,8 @@ class ConvNorm(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1,
                  activation: str | None = "relu"):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {list(ACTIVATIONS)}, got {activation!r}")
-        self.activation = activation
+        check_sizes(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
+        self.activation = nn.Identity() if activation is None else activation_named(activation)
         self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups,
                                      bias=False)
         self.norm = BatchNorm(out_channels)
@@ -135,7 +142,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H', W')."""
-        return ACTIVATIONS[self.activation](self.norm(self.convolution(images)))
+        return self.activation(self.norm(self.convolution(images)))
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:

@@ -4,12 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.layers.arguments import check_width
+
 
 def layer_norm(states: Tensor, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """(x - mean) / √(variance + eps) · weight + bias over the last dimension (Ba, Kiros & Hinton 2016).
 
     states (..., D), weight and bias (D,). The variance is the biased one, divided by D, and eps stands under the root.
+    Raises ValueError for a weight of another width.
     """
+    check_width("weight", weight, states.size(-1))
+    if bias is not None:
+        check_width("bias", bias, states.size(-1))
     mean = states.mean(dim=-1, keepdim=True)  # (..., 1)
     variance = states.var(dim=-1, keepdim=True, unbiased=False)  # (..., 1)
     normalized = (states - mean) / (variance + eps).sqrt() * weight  # (..., D)
@@ -17,7 +23,11 @@ def layer_norm(states: Tensor, weight: Tensor, bias: Tensor | None = None, eps: 
 
 
 def rms_norm(states: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
-    """x / √(mean of x² + eps) · weight over the last dimension (Zhang & Sennrich 2019). states (..., D), weight (D,)."""
+    """x / √(mean of x² + eps) · weight over the last dimension (Zhang & Sennrich 2019). states (..., D), weight (D,).
+
+    Raises ValueError for a weight of another width.
+    """
+    check_width("weight", weight, states.size(-1))
     return states * (states.square().mean(dim=-1, keepdim=True) + eps).rsqrt() * weight
 
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tutorlib.layers.arguments import check_length, check_sizes, check_width
+
 
 def sinusoidal_table(length: int, width: int) -> Tensor:
     """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos(the same): (length, D) float32.
@@ -18,24 +20,25 @@ def sinusoidal_table(length: int, width: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()  # (length, D)
 
 
-def check_length(end: int, max_length: int) -> None:
-    """Raise ValueError where a sequence that reaches position `end` is longer than `max_length`."""
-    if end > max_length:
-        raise ValueError(f"the sequence reaches position {end}, but max_length is {max_length}")
-
-
 class SinusoidalPosition(nn.Module):
     """Adds the fixed table of sines and cosines to the states (Vaswani et al. 2017, section 3.5). Nothing is learned."""
 
     def __init__(self, width: int, max_length: int = 5000):
         super().__init__()
+        check_sizes(max_length=max_length)
         self.register_buffer("table", sinusoidal_table(max_length, width), persistent=False)  # (max_length, D)
+        self.register_load_state_dict_post_hook(_fill_table)
 
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
         """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
-        end = offset + states.size(1)
-        check_length(end, self.table.size(0))
-        return states + self.table[offset:end].to(states.dtype)  # (T, D) broadcast over the batch
+        return _add_rows(states, self.table.to(states.dtype), offset)
+
+
+def _fill_table(position: SinusoidalPosition, _: object) -> None:
+    """A module built on the meta device has no table, and none comes with its weights: it is computed again."""
+    device = "cpu" if position.table.is_meta else position.table.device
+    with torch.device(device):
+        position.table = sinusoidal_table(*position.table.shape).to(position.table.dtype)
 
 
 class LearnedPosition(nn.Module):
@@ -43,14 +46,21 @@ class LearnedPosition(nn.Module):
 
     def __init__(self, max_length: int, width: int):
         super().__init__()
+        check_sizes(max_length=max_length, width=width)
         self.table = nn.Parameter(torch.empty(max_length, width))  # (max_length, D)
         nn.init.normal_(self.table, std=0.02)
 
     def forward(self, states: Tensor, offset: int = 0) -> Tensor:
         """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
-        end = offset + states.size(1)
-        check_length(end, self.table.size(0))
-        return states + self.table[offset:end]
+        return _add_rows(states, self.table, offset)
+
+
+def _add_rows(states: Tensor, table: Tensor, offset: int) -> Tensor:
+    """states (B, T, D) + rows `offset` to `offset` + T of the table (max_length, D)."""
+    end = offset + states.size(1)
+    check_length(end, table.size(0))
+    check_width("states", states, table.size(1))
+    return states + table[offset:end]  # (T, D) broadcast over the batch
 
 
 class RotaryPosition(nn.Module):
@@ -65,22 +75,19 @@ class RotaryPosition(nn.Module):
         if head_width < 2 or head_width % 2:
             raise ValueError(f"head_width must be even and at least 2, since coordinates turn in pairs, got {head_width}")
         self.head_width, self.base = head_width, base
-        self._last: tuple = (None, (None, None))  # what was asked last, and its angles: layer after layer asks for the same
 
     def forward(self, heads: Tensor, offset: int = 0) -> Tensor:
-        """heads (B, H, T, K) -> the same, turned; the first position is number `offset`."""
-        asked = (offset, heads.size(-2), heads.device, heads.dtype)
-        last, (cos, sin) = self._last  # (T, K/2) each
-        if (*asked, self.base) != last:
-            cos, sin = self._angles(*asked)
-            self._last = ((*asked, self.base), (cos, sin))
+        """heads (B, H, T, K) -> the same, turned; the first position is number `offset`. Raises ValueError for another K."""
+        check_width("heads", heads, self.head_width)
+        cos, sin = self._angles(offset, heads)  # (T, K/2) each
         first, second = heads.chunk(2, dim=-1)  # (B, H, T, K/2) each
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (B, H, T, K)
 
-    @torch.inference_mode(False)  # what inference computes, a training step may find and use
-    def _angles(self, offset: int, length: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _angles(self, offset: int, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (T, K/2), computed in float32 whatever the dtype of the heads."""
-        place = torch.arange(offset, offset + length, device=device)  # (T,)
-        exponent = torch.arange(0, self.head_width, 2, device=device) / self.head_width  # (K/2,)
+        if not heads.is_floating_point():
+            raise ValueError(f"heads must be floating point, got {heads.dtype}")
+        place = torch.arange(offset, offset + heads.size(-2), device=heads.device)  # (T,)
+        exponent = torch.arange(0, self.head_width, 2, device=heads.device) / self.head_width  # (K/2,)
         angle = place[:, None] * self.base ** -exponent  # (T, K/2)
-        return angle.cos().to(dtype), angle.sin().to(dtype)
+        return angle.cos().to(heads.dtype), angle.sin().to(heads.dtype)

@@ -1,76 +1,36 @@
-"""The Transformer's blocks: feed-forward network, encoder and decoder layers, their stacks (Vaswani et al. 2017, section 3).
+"""The Transformer's layers and their stacks (Vaswani et al. 2017, section 3). A layer is made of parts, which a model chooses.
 
 Post-norm, as in the paper, is `norm(x + sublayer(x))`; pre-norm, `x + sublayer(norm(x))`, trains without a warm-up
 (Xiong et al. 2020). `norm_first` chooses.
 """
 
 from collections.abc import Iterable
-from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.layers.attention import KeyValueCache, MultiHeadAttention
+from tutorlib.layers.attention import MultiHeadAttention
+from tutorlib.layers.cache import DecoderCache, KeyValueCache
+from tutorlib.layers.feed_forward import FeedForward
 from tutorlib.layers.normalization import LayerNorm
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "gelu_tanh": partial(F.gelu, approximate="tanh"), "silu": F.silu}
 
+class TransformerLayer(nn.Module):
+    """Self-attention, then a feed-forward network, each in a residual connection with a norm::
 
-def _check_activation(activation: str) -> None:
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
+        x = x + attention(norm(x))        x = norm(x + attention(x))
+        x = x + feed_forward(norm(x))     x = norm(x + feed_forward(x))
+             norm_first                        else
 
-
-class FeedForward(nn.Module):
-    """FFN(x) = activation(x W_1 + b_1) W_2 + b_2, the same at every position (Vaswani et al. 2017, equation 2)."""
-
-    def __init__(self, width: int, hidden: int, *, activation: str = "relu", bias: bool = True, dropout: float = 0.0):
-        super().__init__()
-        _check_activation(activation)
-        self.activation = activation
-        self.expand = nn.Linear(width, hidden, bias=bias)
-        self.contract = nn.Linear(hidden, width, bias=bias)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        hidden = self.dropout(ACTIVATIONS[self.activation](self.expand(states)))  # (B, T, F)
-        return self.contract(hidden)  # (B, T, D)
-
-
-class GatedFeedForward(nn.Module):
-    """FFN(x) = (activation(x W_1) * (x W_2)) W_3: one half opens and closes the other (Shazeer 2020, SwiGLU with silu)."""
-
-    def __init__(self, width: int, hidden: int, *, activation: str = "silu", bias: bool = False):
-        super().__init__()
-        _check_activation(activation)
-        self.activation = activation
-        self.gate = nn.Linear(width, hidden, bias=bias)
-        self.expand = nn.Linear(width, hidden, bias=bias)
-        self.contract = nn.Linear(hidden, width, bias=bias)
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        hidden = ACTIVATIONS[self.activation](self.gate(states)) * self.expand(states)  # (B, T, F)
-        return self.contract(hidden)  # (B, T, D)
-
-
-class EncoderLayer(nn.Module):
-    """Self-attention, then the feed-forward network, each in a residual connection with a norm.
-
-    Called with `causal=True` it is the layer of a decoder-only model, which has no memory to attend to. `inner_dropout`
-    is the one inside the feed-forward network, as large as the others where nothing is said; BERT and GPT have none there.
+    Called with `causal=True` it is the layer of a decoder-only model, which has no memory to attend to. `dropout` is what is
+    dropped of a sublayer's output; the parts have their own.
     """
 
-    def __init__(self, width: int, num_heads: int, hidden: int, *, dropout: float = 0.0, activation: str = "relu",
-                 norm_first: bool = False, bias: bool = True, eps: float = 1e-5, inner_dropout: float | None = None):
+    def __init__(self, attention: MultiHeadAttention, feed_forward: nn.Module, attention_norm: nn.Module,
+                 feed_forward_norm: nn.Module, *, norm_first: bool, dropout: float = 0.0):
         super().__init__()
-        self.norm_first = norm_first
-        inner_dropout = dropout if inner_dropout is None else inner_dropout
-        self.attention = MultiHeadAttention(width, num_heads, bias=bias, dropout=dropout)
-        self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias, dropout=inner_dropout)
-        self.attention_norm, self.feed_forward_norm = LayerNorm(width, eps, bias), LayerNorm(width, eps, bias)
-        self.dropout = nn.Dropout(dropout)
+        self.attention, self.feed_forward = attention, feed_forward
+        self.attention_norm, self.feed_forward_norm = attention_norm, feed_forward_norm
+        self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor | None = None, *, padding_mask: Tensor | None = None,
                 causal: bool = False, cache: KeyValueCache | None = None) -> Tensor:
@@ -88,33 +48,17 @@ class EncoderLayer(nn.Module):
         return self.feed_forward_norm(states + self.dropout(self.feed_forward(states)))
 
 
-class DecoderCache:
-    """What one decoder layer keeps between tokens: its own keys and values, and the memory's, projected once."""
-
-    def __init__(self, capacity: int):
-        self.own = KeyValueCache(capacity)
-        self.memory: tuple[Tensor, Tensor] | None = None  # (B, H, S, K) each
-
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i continue from what row rows[i] has seen: rows (B,) of indices."""
-        self.own.reorder(rows)
-        if self.memory is not None:
-            self.memory = (self.memory[0][rows], self.memory[1][rows])
-
-
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention to the encoder's output, feed-forward: three residual sublayers with norms."""
 
-    def __init__(self, width: int, num_heads: int, hidden: int, *, dropout: float = 0.0, activation: str = "relu",
-                 norm_first: bool = False, bias: bool = True, eps: float = 1e-5):
+    def __init__(self, attention: MultiHeadAttention, cross_attention: MultiHeadAttention, feed_forward: nn.Module,
+                 attention_norm: nn.Module, cross_attention_norm: nn.Module, feed_forward_norm: nn.Module, *,
+                 norm_first: bool, dropout: float = 0.0):
         super().__init__()
-        self.norm_first = norm_first
-        self.attention = MultiHeadAttention(width, num_heads, bias=bias, dropout=dropout)
-        self.cross_attention = MultiHeadAttention(width, num_heads, bias=bias, dropout=dropout)
-        self.feed_forward = FeedForward(width, hidden, activation=activation, bias=bias, dropout=dropout)
-        self.attention_norm, self.feed_forward_norm = LayerNorm(width, eps, bias), LayerNorm(width, eps, bias)
-        self.cross_attention_norm = LayerNorm(width, eps, bias)
-        self.dropout = nn.Dropout(dropout)
+        self.attention, self.cross_attention, self.feed_forward = attention, cross_attention, feed_forward
+        self.attention_norm, self.feed_forward_norm = attention_norm, feed_forward_norm
+        self.cross_attention_norm = cross_attention_norm
+        self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
 
     def forward(self, states: Tensor, memory: Tensor, mask: Tensor | None = None, *, padding_mask: Tensor | None = None,
                 memory_mask: Tensor | None = None, memory_padding_mask: Tensor | None = None, causal: bool = True,
@@ -148,16 +92,33 @@ class DecoderLayer(nn.Module):
         return cache.memory
 
 
-class Encoder(nn.Module):
-    """A stack of encoder layers, with a norm behind the last one if `final_norm` is given."""
+def encoder_layer(width: int, num_heads: int, hidden: int, *, dropout: float = 0.0, activation: str = "relu",
+                  norm_first: bool = False) -> TransformerLayer:
+    """The paper's encoder layer of these sizes: D, H and F. The same dropout everywhere, as in `nn.TransformerEncoderLayer`."""
+    return TransformerLayer(MultiHeadAttention(width, num_heads, dropout=dropout),
+                            FeedForward(width, hidden, activation=activation, dropout=dropout),
+                            LayerNorm(width), LayerNorm(width), norm_first=norm_first, dropout=dropout)
 
-    def __init__(self, layers: Iterable[EncoderLayer], final_norm: LayerNorm | None = None):
+
+def decoder_layer(width: int, num_heads: int, hidden: int, *, dropout: float = 0.0, activation: str = "relu",
+                  norm_first: bool = False) -> DecoderLayer:
+    """The paper's decoder layer of these sizes: D, H and F. The same dropout everywhere, as in `nn.TransformerDecoderLayer`."""
+    return DecoderLayer(MultiHeadAttention(width, num_heads, dropout=dropout),
+                        MultiHeadAttention(width, num_heads, dropout=dropout),
+                        FeedForward(width, hidden, activation=activation, dropout=dropout),
+                        LayerNorm(width), LayerNorm(width), LayerNorm(width), norm_first=norm_first, dropout=dropout)
+
+
+class Encoder(nn.Module):
+    """A stack of layers, with a norm behind the last one if `final_norm` is given."""
+
+    def __init__(self, layers: Iterable[TransformerLayer], final_norm: LayerNorm | None = None):
         super().__init__()
         self.layers, self.final_norm = nn.ModuleList(layers), final_norm
 
     def forward(self, states: Tensor, mask: Tensor | None = None, *, padding_mask: Tensor | None = None,
                 causal: bool = False) -> Tensor:
-        """states (B, S, D), masks as in `EncoderLayer` -> (B, S, D)."""
+        """states (B, S, D), masks as in `TransformerLayer` -> (B, S, D)."""
         for layer in self.layers:
             states = layer(states, mask, padding_mask=padding_mask, causal=causal)
         return states if self.final_norm is None else self.final_norm(states)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tutorlib.layers import Encoder, EncoderLayer, LayerNorm, LearnedPosition
-from tutorlib.layers.arguments import check_tokens
-from tutorlib.layers.transformer import ACTIVATIONS
+from tutorlib.layers import Encoder, FeedForward, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
+from tutorlib.layers.activations import activation_named
+from tutorlib.layers.arguments import bounds, check_config, check_tokens
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,16 @@ class BERTConfig:
     eps: float = 1e-12
     tie_output: bool = True  # the output matrix of the masked language model is the embedding
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
 
 class BERT(nn.Module):
-    """states = encoder(norm(token + position + type)), post-norm: every position sees every real token."""
+    """states = encoder(norm(token + position + type)): every position sees every real token. Each layer is, post-norm::
+
+        x = norm(x + attention(x))
+        x = norm(x + feed_forward(x))
+    """
 
     def __init__(self, config: BERTConfig):
         super().__init__()
@@ -38,9 +45,7 @@ class BERT(nn.Module):
         self.token_type = nn.Embedding(config.token_types, config.width)
         self.norm = LayerNorm(config.width, config.eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = Encoder(
-            EncoderLayer(config.width, config.num_heads, config.hidden, dropout=config.dropout, eps=config.eps,
-                         activation=config.activation, inner_dropout=0.0) for _ in range(config.num_layers))
+        self.encoder = Encoder(_layer(config) for _ in range(config.num_layers))
         self.apply(_initialize)
 
     def forward(self, tokens: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
@@ -67,6 +72,13 @@ class BERT(nn.Module):
         return (states * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
 
+def _layer(config: BERTConfig) -> TransformerLayer:
+    return TransformerLayer(
+        MultiHeadAttention(config.width, config.num_heads, dropout=config.dropout),
+        FeedForward(config.width, config.hidden, activation=config.activation),
+        LayerNorm(config.width, config.eps), LayerNorm(config.width, config.eps), norm_first=False, dropout=config.dropout)
+
+
 class BERTForMaskedLM(nn.Module):
     """What stood here? A transform of each state, then one logit for each token of the vocabulary: pretraining's head."""
 
@@ -74,6 +86,7 @@ class BERTForMaskedLM(nn.Module):
         super().__init__()
         self.bert = BERT(config)
         self.transform = nn.Linear(config.width, config.width)
+        self.activation = activation_named(config.activation)
         self.norm = LayerNorm(config.width, config.eps)
         self.output = nn.Linear(config.width, config.vocabulary)
         for module in (self.transform, self.output):
@@ -88,8 +101,7 @@ class BERTForMaskedLM(nn.Module):
 
     def predict(self, states: Tensor) -> Tensor:
         """states (..., D) -> logits (..., V); training needs them at the masked positions only."""
-        activate = ACTIVATIONS[self.bert.config.activation]
-        return self.output(self.norm(activate(self.transform(states))))  # (..., V)
+        return self.output(self.norm(self.activation(self.transform(states))))  # (..., V)
 
 
 class BERTForSequenceClassification(nn.Module):
@@ -150,10 +162,16 @@ def _initialize(module: nn.Module) -> None:
 
 
 def _real(attention_mask: Tensor | None, tokens: Tensor) -> Tensor | None:
-    """The mask of ones and zeros as a padding mask (B, T), True = a real token."""
+    """The mask of ones and zeros as a padding mask (B, T), True = a real token.
+
+    One that is added to scores, 0 keep and -10000 pad, would act the other way round, so nothing but 0 and 1 is taken.
+    """
     if attention_mask is None:
         return None
     if attention_mask.shape != tokens.shape or attention_mask.is_floating_point():
         raise ValueError(f"attention_mask must hold integers, 1 keep and 0 pad, of shape {tuple(tokens.shape)}, got "
                          f"{attention_mask.dtype} {tuple(attention_mask.shape)}")
-    return attention_mask != 0
+    found = bounds(attention_mask)
+    if found is not None and not 0 <= found[0] <= found[1] <= 1:
+        raise ValueError(f"attention_mask must hold 1, keep, and 0, pad, got values from {found[0]} to {found[1]}")
+    return attention_mask == 1

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from tutorlib.layers import EncoderLayer, KeyValueCache, LayerNorm, LearnedPosition
-from tutorlib.layers.arguments import check_tokens
+from tutorlib.layers import FeedForward, KeyValueCache, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
+from tutorlib.layers.arguments import check_config, check_tokens
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,16 @@ class GPTConfig:
     eps: float = 1e-5
     tie_output: bool = True  # the output matrix is the embedding
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
 
 class GPT(nn.Module):
-    """logits = norm(layers(embed(tokens) + position)) W: each layer an encoder's, pre-norm, with a causal mask."""
+    """logits = norm(layers(embed(tokens) + position)) W, where each layer is, pre-norm and with a causal mask::
+
+        x = x + attention(norm(x))
+        x = x + feed_forward(norm(x))
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -34,11 +41,7 @@ class GPT(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.position = LearnedPosition(config.max_length, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        hidden = 4 * config.width if config.hidden is None else config.hidden
-        self.layers = nn.ModuleList(
-            EncoderLayer(config.width, config.num_heads, hidden, dropout=config.dropout, activation=config.activation,
-                         norm_first=True, bias=config.bias, eps=config.eps, inner_dropout=0.0)
-            for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(_layer(config) for _ in range(config.num_layers))
         self.norm = LayerNorm(config.width, config.eps, config.bias)
         self.output = nn.Linear(config.width, config.vocabulary, bias=False)
         self._initialize()
@@ -57,19 +60,29 @@ class GPT(nn.Module):
         if self.config.tie_output:
             self.output.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None, *, last_only: bool = False) -> Tensor:
         """tokens (B, T) integers -> logits (B, T, V): those at position t predict token t + 1 from tokens up to t.
 
-        With a cache, `tokens` are the new ones only. Raises ValueError for tokens outside the vocabulary and sequences over
-        `max_length`.
+        With a cache, `tokens` are the new ones only. With `last_only`, the logits are those of the last position, (B, 1, V).
+        Raises ValueError for tokens outside the vocabulary and sequences over `max_length`.
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
         seen = cache[0].length if cache else 0
         states = self.dropout(self.position(self.embedding(tokens), seen))  # (B, T, D)
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
             states = layer(states, causal=True, cache=layer_cache)  # (B, T, D)
+        states = states[:, -1:] if last_only else states  # the output layer is the dearest, and a prompt needs one row of it
         return self.output(self.norm(states))  # (B, T, V)
 
     def new_cache(self, capacity: int) -> list[KeyValueCache]:
         """One empty cache a layer, with room for `capacity` tokens."""
         return [KeyValueCache(capacity) for _ in self.layers]
+
+
+def _layer(config: GPTConfig) -> TransformerLayer:
+    hidden = 4 * config.width if config.hidden is None else config.hidden
+    return TransformerLayer(
+        MultiHeadAttention(config.width, config.num_heads, bias=config.bias, dropout=config.dropout),
+        FeedForward(config.width, hidden, activation=config.activation, bias=config.bias),
+        LayerNorm(config.width, config.eps, config.bias), LayerNorm(config.width, config.eps, config.bias),
+        norm_first=True, dropout=config.dropout)

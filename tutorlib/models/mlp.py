@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+from tutorlib.layers.activations import activation_named
 
 
 class MLP(nn.Module):
@@ -16,9 +15,7 @@ class MLP(nn.Module):
         super().__init__()
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive widths, got {tuple(sizes)}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
-        self.activation = activation
+        self.activation = activation_named(activation)
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(sizes))
         self.dropout = nn.Dropout(dropout)
 
@@ -28,5 +25,5 @@ class MLP(nn.Module):
         if states.shape[1] != self.layers[0].in_features:
             raise ValueError(f"inputs must have {self.layers[0].in_features} entries each, got the shape {tuple(inputs.shape)}")
         for layer in self.layers[:-1]:
-            states = self.dropout(ACTIVATIONS[self.activation](layer(states)))  # (B, m)
+            states = self.dropout(self.activation(layer(states)))  # (B, m)
         return self.layers[-1](states)  # (B, classes)

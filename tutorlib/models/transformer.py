@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from tutorlib.layers import (
     Decoder,
     DecoderCache,
-    DecoderLayer,
     Encoder,
     EncoderDecoder,
-    EncoderLayer,
     LayerNorm,
     LearnedPosition,
     SinusoidalPosition,
+    decoder_layer,
+    encoder_layer,
 )
-from tutorlib.layers.arguments import check_tokens
+from tutorlib.layers.arguments import check_config, check_tokens
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class TransformerConfig:
     position: str = "sinusoidal"  # or "learned", or "none" to see what is lost
     tie_output: bool = True  # the output matrix is the target embedding (section 3.4; Press & Wolf 2017)
 
+    def __post_init__(self) -> None:
+        check_config(self)
+
 
 class Transformer(nn.Module):
     """logits = (decoder(embed(target), encoder(embed(source)))) W, with one row of W a target token.
@@ -55,9 +58,9 @@ class Transformer(nn.Module):
         sizes = (config.width, config.num_heads, config.hidden)
         options = dict(dropout=config.dropout, activation=config.activation, norm_first=config.norm_first)
         self.layers = EncoderDecoder(
-            Encoder([EncoderLayer(*sizes, **options) for _ in range(config.num_encoder_layers)],
+            Encoder([encoder_layer(*sizes, **options) for _ in range(config.num_encoder_layers)],
                     LayerNorm(config.width) if config.norm_first else None),
-            Decoder([DecoderLayer(*sizes, **options) for _ in range(config.num_decoder_layers)],
+            Decoder([decoder_layer(*sizes, **options) for _ in range(config.num_decoder_layers)],
                     LayerNorm(config.width) if config.norm_first else None))
         self.output = nn.Linear(config.width, config.target_vocabulary, bias=False)
         self._initialize()
@@ -88,12 +91,15 @@ class Transformer(nn.Module):
         return self.layers.encoder(states, padding_mask=source_mask)
 
     def decode(self, target: Tensor, memory: Tensor, source_mask: Tensor | None = None,
-               cache: list[DecoderCache] | None = None) -> Tensor:
-        """target (B, T), memory (B, S, D) -> logits (B, T, V); with a cache, `target` holds the new tokens only."""
+               cache: list[DecoderCache] | None = None, *, last_only: bool = False) -> Tensor:
+        """target (B, T), memory (B, S, D) -> logits (B, T, V); with a cache, `target` holds the new tokens only.
+
+        With `last_only`, the logits are those of the last position, (B, 1, V).
+        """
         offset = cache[0].own.length if cache else 0
         states = self._embed("target", target, self.target_embedding, self.target_position, offset)  # (B, T, D)
         states = self.layers.decoder(states, memory, memory_padding_mask=source_mask, cache=cache)  # (B, T, D)
-        return self.output(states)  # (B, T, V)
+        return self.output(states[:, -1:] if last_only else states)  # (B, T, V)
 
     def condition(self, source: Tensor, source_mask: Tensor | None = None) -> "ConditionedTransformer":
         """Encode the source once; what comes back maps target tokens to logits, as a decoder-only model does."""
@@ -118,13 +124,13 @@ class ConditionedTransformer:
         self.model, self.memory, self.source_mask = model, memory, source_mask
         self.max_length = model.config.max_length
 
-    def __call__(self, tokens: Tensor, cache: list[DecoderCache] | None = None) -> Tensor:
+    def __call__(self, tokens: Tensor, cache: list[DecoderCache] | None = None, *, last_only: bool = False) -> Tensor:
         copies, rest = divmod(tokens.size(0), self.memory.size(0))
         if rest:
             raise ValueError(f"tokens must have a multiple of the source's {self.memory.size(0)} rows, got {tokens.size(0)}")
         memory = self.memory.repeat_interleave(copies, dim=0)  # (B, S, D)
         mask = None if self.source_mask is None else self.source_mask.repeat_interleave(copies, dim=0)  # (B, S)
-        return self.model.decode(tokens, memory, mask, cache)
+        return self.model.decode(tokens, memory, mask, cache, last_only=last_only)
 
     def new_cache(self, capacity: int) -> list[DecoderCache]:
         """One empty cache a decoder layer, with room for `capacity` target tokens."""

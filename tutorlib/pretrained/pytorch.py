@@ -8,9 +8,10 @@ from tutorlib.layers import (
     DecoderLayer,
     Encoder,
     EncoderDecoder,
-    EncoderLayer,
+    FeedForward,
     LayerNorm,
     MultiHeadAttention,
+    TransformerLayer,
 )
 from tutorlib.layers.recurrent import GRU, LSTM, RNN, Recurrent
 from tutorlib.pretrained.weights import assign, empty, refusal
@@ -24,6 +25,7 @@ def from_torch(module: nn.Module) -> nn.Module:
     `nn.LSTM` and `nn.GRU`. Ours are batch first, whatever `batch_first` said. Raises ValueError naming an option that ours
     lacks, TypeError for other classes.
     """
+    module = getattr(module, "_orig_mod", module)  # a compiled one wraps its own
     for peer, convert in CONVERTERS.items():
         if type(module) is peer:
             return convert(module).train(module.training)
@@ -66,34 +68,24 @@ def _activation(module: nn.Module) -> str:
     raise refusal(module, "activation", name, "relu and the exact gelu")
 
 
-def _layer_options(module: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> dict:
-    return dict(width=module.self_attn.embed_dim, num_heads=module.self_attn.num_heads, hidden=module.linear1.out_features,
-                dropout=module.dropout.p, activation=_activation(module), norm_first=module.norm_first,
-                bias=module.linear1.bias is not None, eps=module.norm1.eps)
+def _feed_forward(module: nn.TransformerEncoderLayer | nn.TransformerDecoderLayer) -> FeedForward:
+    first, second = module.linear1, module.linear2
+    activation, has_bias = _activation(module), first.bias is not None
+    ours = empty(lambda: FeedForward(first.in_features, first.out_features, activation=activation, bias=has_bias,
+                                     dropout=module.dropout.p))
+    return assign(ours, {"expand.weight": first.weight, "expand.bias": first.bias,
+                         "contract.weight": second.weight, "contract.bias": second.bias})
 
 
-def _fill_layer(ours: EncoderLayer | DecoderLayer, module: nn.Module, norms: dict[str, nn.LayerNorm]) -> nn.Module:
-    """The parts that encoder and decoder layers have in common."""
-    ours.attention = _attention(module.self_attn)
-    assign(ours.feed_forward, {"expand.weight": module.linear1.weight, "expand.bias": module.linear1.bias,
-                                "contract.weight": module.linear2.weight, "contract.bias": module.linear2.bias})
-    for name, norm in norms.items():
-        setattr(ours, name, _norm(norm))
-    return ours
-
-
-def _encoder_layer(module: nn.TransformerEncoderLayer) -> EncoderLayer:
-    options = _layer_options(module)
-    ours = empty(lambda: EncoderLayer(**options))
-    return _fill_layer(ours, module, {"attention_norm": module.norm1, "feed_forward_norm": module.norm2})
+def _encoder_layer(module: nn.TransformerEncoderLayer) -> TransformerLayer:
+    return TransformerLayer(_attention(module.self_attn), _feed_forward(module), _norm(module.norm1), _norm(module.norm2),
+                            norm_first=module.norm_first, dropout=module.dropout1.p)
 
 
 def _decoder_layer(module: nn.TransformerDecoderLayer) -> DecoderLayer:
-    options = _layer_options(module)
-    ours = empty(lambda: DecoderLayer(**options))
-    ours.cross_attention = _attention(module.multihead_attn)
-    return _fill_layer(ours, module, {"attention_norm": module.norm1, "cross_attention_norm": module.norm2,
-                                      "feed_forward_norm": module.norm3})
+    return DecoderLayer(_attention(module.self_attn), _attention(module.multihead_attn), _feed_forward(module),
+                        _norm(module.norm1), _norm(module.norm2), _norm(module.norm3),
+                        norm_first=module.norm_first, dropout=module.dropout1.p)
 
 
 def _encoder(module: nn.TransformerEncoder) -> Encoder:

@@ -1,0 +1,62 @@
+"""What decoding keeps between tokens: the keys and values of the positions already seen."""
+
+from torch import Tensor
+
+from tutorlib.layers.arguments import check_sizes
+
+
+class KeyValueCache:
+    """Keys and values of the positions already seen, so that a new token costs one row of attention.
+
+    The room for `capacity` positions is taken once, at the first call, and written in place.
+    """
+
+    def __init__(self, capacity: int):
+        check_sizes(capacity=capacity)
+        self.capacity, self.length = capacity, 0
+        self.keys: Tensor | None = None  # (B, H_kv, capacity, K)
+        self.values: Tensor | None = None
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store key and value (B, H_kv, T, K) behind the cached ones; return all of them, (B, H_kv, length, K).
+
+        Raises ValueError when they exceed the capacity, or have not the batch, heads, widths and dtype of those before.
+        """
+        end = self.length + key.size(2)
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.capacity} positions, got {end}: make it with a larger capacity")
+        if self.keys is None:
+            self.keys = key.new_empty(*key.shape[:2], self.capacity, key.size(3))
+            self.values = value.new_empty(*value.shape[:2], self.capacity, value.size(3))
+        _check_alike("key", key, self.keys, key.size(2))
+        _check_alike("value", value, self.values, key.size(2))
+        self.keys[:, :, self.length:end], self.values[:, :, self.length:end] = key, value
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue from what row rows[i] has seen: rows (B,) of indices. Beam search needs it."""
+        if self.keys is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+class DecoderCache:
+    """What one decoder layer keeps between tokens: its own keys and values, and the memory's, projected once."""
+
+    def __init__(self, capacity: int):
+        self.own = KeyValueCache(capacity)
+        self.memory: tuple[Tensor, Tensor] | None = None  # (B, H, S, K) each
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue from what row rows[i] has seen: rows (B,) of indices."""
+        self.own.reorder(rows)
+        if self.memory is not None:
+            self.memory = (self.memory[0][rows], self.memory[1][rows])
+
+
+def _check_alike(name: str, new: Tensor, kept: Tensor, length: int) -> None:
+    """A tensor of another shape or dtype would be broadcast or cast on its way into the cache."""
+    expected = (*kept.shape[:2], length, kept.size(3))
+    if new.shape != expected or new.dtype != kept.dtype:
+        raise ValueError(f"{name} must be {kept.dtype} of the shape {tuple(expected)}, as what the cache holds, "
+                         f"got {new.dtype} {tuple(new.shape)}")
