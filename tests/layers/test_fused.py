@@ -3,8 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from tests.closeness import draw
+from tests.closeness import assert_same, draw
 from tutorlib.layers import blockwise_attention, scaled_dot_product_attention
 
 
@@ -41,3 +44,21 @@ def test_a_block_of_nothing():
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         blockwise_attention(*torch.zeros(3, 1, 2, 2), block=0)
 
+
+@given(seed=st.integers(0, 10**6), num_queries=st.integers(1, 9), more=st.integers(0, 5), block=st.integers(1, 6),
+       causal=st.booleans())
+def test_blockwise_is_the_formula(seed, num_queries, more, block, causal):
+    query = draw(2, 3, num_queries, 4, seed=seed)
+    key, value = (draw(2, 3, num_queries + more, width, seed=seed + width) for width in (4, 5))
+    exact = scaled_dot_product_attention(query, key, value, causal=causal, fused=False)
+    assert_same(blockwise_attention(query, key, value, causal=causal, block=block), exact)
+
+
+def test_causal_blocks_do_half_of_the_work():
+    """Keys that no query of a block may see are never multiplied with: of 8 x 8 blocks 36 are left."""
+    query, key, value = (draw(64, 4, seed=i) for i in range(3))
+    with FlopCounterMode(display=False) as whole:
+        blockwise_attention(query, key, value, block=8)
+    with FlopCounterMode(display=False) as half:
+        blockwise_attention(query, key, value, block=8, causal=True)
+    assert half.get_total_flops() / whole.get_total_flops() == 36 / 64

@@ -43,23 +43,36 @@ def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bo
 
     query (..., T, K), key (..., S, K), value (..., S, V) -> (..., T, V). For each query it keeps the largest score so far,
     the sum of exponentials relative to it, and the weighted sum of values; a new largest score rescales the other two
-    (Milakov & Gimelshein 2018; Dao et al. 2022). Memory grows with T + S instead of T S.
+    (Milakov & Gimelshein 2018; Dao et al. 2022). Memory grows with T + S instead of T S. With `causal` the queries, too, are
+    taken `block` at a time, so that keys which none of them may see are never looked at: half of all.
     """
     check_attention_shapes(query, key, value)
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block}")
     num_queries, num_keys = query.size(-2), key.size(-2)
-    if causal and num_queries > num_keys:
+    if not causal:
+        return _attend_in_blocks(query, key, value, None, block)
+    if num_queries > num_keys:
         raise ValueError(f"causal attention needs at least as many keys as queries, got T={num_queries}, S={num_keys}")
+    outputs = []
+    for start in range(0, num_queries, block):
+        some = query[..., start:start + block, :]  # (..., block, K)
+        seen = num_keys - num_queries + start + some.size(-2)  # keys that the last of them may see
+        last_seen = torch.arange(seen - some.size(-2), seen, device=query.device)  # (block,)
+        outputs.append(_attend_in_blocks(some, key[..., :seen, :], value[..., :seen, :], last_seen, block))
+    return torch.cat(outputs, dim=-2)  # (..., T, V)
+
+
+def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, last_seen: Tensor | None, block: int) -> Tensor:
+    """The online softmax over keys; query i may look up to key last_seen[i], or at all of them."""
     query = query / math.sqrt(query.size(-1))
     largest = query.new_full((*query.shape[:-1], 1), torch.finfo(query.dtype).min)  # (..., T, 1)
     total = torch.zeros_like(largest)  # (..., T, 1)
     output = query.new_zeros(*query.shape[:-1], value.size(-1))  # (..., T, V)
-    for start in range(0, num_keys, block):
+    for start in range(0, key.size(-2), block):
         scores = query @ key[..., start:start + block, :].mT  # (..., T, block)
-        if causal:
+        if last_seen is not None:
             place = torch.arange(start, start + scores.size(-1), device=query.device)  # (block,)
-            last_seen = torch.arange(num_keys - num_queries, num_keys, device=query.device)  # (T,)
             scores = scores.masked_fill(place > last_seen[:, None], float("-inf"))
         new_largest = torch.maximum(largest, scores.amax(dim=-1, keepdim=True))  # (..., T, 1)
         weights = (scores - new_largest).exp()  # (..., T, block)
