@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.notebook import NOT_COMPARED, NOT_RUN, NotebookError, chapters, kernel_environment, read, tags, write  # noqa: E402
-from tools.watch import ORDERS, SIZE, check  # noqa: E402
+from tools.watch import COMPARE, check  # noqa: E402
 
 FOLDER = ROOT / "_build" / "portable"
 TESTS = ROOT / "tests"
@@ -209,12 +209,13 @@ def digest(value) -> str:
 def record_of(target: Path, condition: str) -> Path:
     """Where a run is kept. Another name means another run."""
     package = [code_of(ROOT / "tutorlib"), version("torch"), version("numpy"), processor()]
-    identity = digest([FORMAT, SIZE, CONDITIONS[condition], *package, content(target)])
+    harness = [FORMAT, without_comments((ROOT / "tools" / "watch.py").read_text(encoding="utf-8"))]
+    identity = digest([*harness, CONDITIONS[condition], *package, content(target)])
     return FOLDER / f"{target.stem}-{condition.replace(' ', '-')}-{identity}.json"
 
 
 def run(target: Path, condition: str, timeout: int) -> list[dict]:
-    """The checks of one run, from its record where there is one. A run that breaks off is a problem, and is not kept."""
+    """The checks of one run, from its record if there is one. A run that breaks off is a problem, and is not kept."""
     record, start = record_of(target, condition), time.perf_counter()
     if record.exists():
         print(f"{target.stem}, {condition}: on record", flush=True)
@@ -282,9 +283,10 @@ def comparisons(times: dict[str, list[dict]]) -> Iterator[dict[str, list]]:
 
 def rank(sides: dict[str, list]) -> tuple[bool, float]:
     """(whether the comparison holds everywhere, its margin): the distance of the sides in units of its spread."""
-    differences = [left - right for left, _, right in sides.values()]
-    spread, distance = max(differences) - min(differences), min(map(abs, differences))
-    return all(ORDERS[sign](left, right) for left, sign, right in sides.values()), distance / spread if spread else math.inf
+    holds = all(COMPARE[sign](left, right) for left, sign, right in sides.values())
+    differences = [left - right for left, sign, right in sides.values() if sign != "=="]
+    spread = max(differences, default=0) - min(differences, default=0)
+    return holds, min(map(abs, differences)) / spread if spread else math.inf
 
 
 def report(results: dict[str, list[Finding]], conditions: list[str]) -> str:
@@ -308,7 +310,7 @@ def details(one: Finding, conditions: list[str]) -> Iterator[str]:
     yield from ("| condition | values | problem |", "|---|---|---|")
     for condition in conditions:
         left, sign, right = one.sides.get(condition, ("", "", ""))
-        values = f"{left:.7g} {sign} {right:.7g}" if sign else ""
+        values = f"{left:.9g} {sign} {right:.9g}" if sign else ""
         problem = " ".join(one.problems.get(condition, "").split())[:300].replace("|", "\\|")
         yield f"| {condition} | {values} | {problem} |"
 

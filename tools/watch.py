@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 
 SIZE = 1e-6  # of the jitter, relative to each entry
-ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-COMPARE = {**ORDERS, "==": operator.eq, "!=": operator.ne}
+COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
 SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 NOT_IN_A_LAMBDA = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
@@ -135,7 +134,7 @@ class Asserts(ast.NodeTransformer):
         for place, (sign, right) in enumerate(zip(signs, later), 1):
             right = right()
             verdict = COMPARE[sign](left, right)
-            if sign in ORDERS and (sides := decisive(left, sign, right)):
+            if sign != "!=" and (sides := decisive(left, sign, right)):
                 self.open[-1]["sides"].append(sides)
             if place == len(signs) or not verdict:
                 break
@@ -176,9 +175,10 @@ def decisive(left, sign: str, right) -> list | None:
         return side.detach().cpu().double().numpy() if hasattr(side, "detach") else numpy.asarray(side, dtype=float)
 
     try:
-        left, right = (side.ravel() for side in numpy.broadcast_arrays(array(left), array(right)))
-        place = (left - right).argmax() if sign in ("<", "<=") else (left - right).argmin()
-        sides = [float(left[place]), sign, float(right[place])]
-    except (TypeError, ValueError, OverflowError, RuntimeError):
+        with numpy.errstate(all="ignore"):  # a warning would be an output of the cell
+            left, right = (side.ravel() for side in numpy.broadcast_arrays(array(left), array(right)))
+            excess = {"=": abs, "<": numpy.positive, ">": numpy.negative}[sign[0]](left - right)
+            sides = [float(left[excess.argmax()]), sign, float(right[excess.argmax()])]
+    except Exception:  # not numbers, or none at all; whatever it is, the assert itself must not notice
         return None
     return sides if math.isfinite(sides[0] - sides[2]) else None
