@@ -157,7 +157,7 @@ def training_tests() -> list[Path]:
 def test_check(case: ElementTree.Element) -> dict:
     wrong = next((child for child in case if child.tag in ("failure", "error")), None)
     name = f"{case.get('classname')}.{case.get('name')}"
-    return check(0, 0, name, None if wrong is None else wrong.get("message", wrong.tag).split("\n")[0])
+    return check(-1, 0, name, None if wrong is None else wrong.get("message", wrong.tag).split("\n")[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def run(target: Path, condition: str, timeout: int) -> list[dict]:
         checks = run_tests(condition, timeout) if target == TESTS else run_chapter(target, condition, timeout)
         write(record, json.dumps(checks))
     except (NotebookError, RuntimeError, TimeoutError) as error:
-        checks = [check(0, 0, "the run ends", f"{type(error).__name__}: {error}")]
+        checks = [check(-1, 0, "the run ends", f"{type(error).__name__}: {error}")]
     problems = sum(found["problem"] is not None for found in checks)
     print(f"{target.stem}, {condition}: {time.perf_counter() - start:.0f} s, {problems} problems", flush=True)
     return checks
@@ -267,7 +267,7 @@ def finding(target: str, key: tuple[int, int, str], times: dict[str, list[dict]]
         wrong = [found["problem"] for found in checks if found["problem"] is not None]
         problems |= {condition: wrong[0]} if wrong else {}
     several = sorted(((*rank(sides), sides) for sides in comparisons(times)), key=lambda one: one[:2])
-    place = target if target == TESTS.stem else f"{target}, cell {cell}" + (f", line {line}" if line else "")
+    place = target + (f", cell {cell}" if cell >= 0 else "") + (f", line {line}" if line else "")
     sides = several[0][2] if several else {}
     thin = sum(margin < THIN for _, margin, _ in several)
     return Finding(place, what, line, problems, sides, min((one[1] for one in several), default=math.inf), thin)

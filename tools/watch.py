@@ -20,7 +20,10 @@ NOT_IN_A_LAMBDA = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 
 
 def check(cell: int, line: int, what: str, problem: str | None = None) -> dict:
-    """What one run found at one place: a problem or None, and, of an assert, its comparisons as [left, sign, right]."""
+    """What one run found at one place: a problem or None, and, of an assert, its comparisons as [left, sign, right].
+
+    Line 0 is the whole cell, cell -1 the whole run, or a test.
+    """
     return {"cell": cell, "line": line, "what": what, "problem": problem, "sides": []}
 
 

@@ -364,7 +364,8 @@ def test_output_that_is_not_compared_and_tags_of_the_page_change_no_record(chapt
 def test_a_run_that_breaks_off_fails_and_is_not_kept(records, chapter, monkeypatch) -> None:
     run_as(monkeypatch, RuntimeError("the kernel died"))
     assert main([str(chapter), "--conditions", "jitter 0"]) == 1
-    assert "the kernel died" in (records / "report.md").read_text() and not list(records.glob("*.json"))
+    assert "## FAIL small\n\n`the run ends`" in (text := (records / "report.md").read_text()) and "the kernel died" in text
+    assert not list(records.glob("*.json"))
 
 
 def test_comments_and_docstrings_change_no_record_but_code_does(tmp_path) -> None:
