@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"name": "python", "pygments_lexer": "ipython3"}
@@ -230,11 +230,15 @@ def adopt(notebook, old) -> None:
 # Execution
 
 
-def kernel_environment() -> dict[str, str]:
-    """What a kernel is started with: one thread, the package on the path, the CPU, and no network."""
+def kernel_environment(threads: str | None = None) -> dict[str, str]:
+    """What a kernel is started with: one thread, the package on the path, the CPU, and no network.
+
+    Another number of threads is given here or, to what imports conftest.py, in the variable COURSE_THREADS.
+    """
+    threads = threads or os.environ.get("COURSE_THREADS", "1")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    return {**ONE_THREAD, **quiet, "PYTHONPATH": path}
+    return {**dict.fromkeys(THREADS, threads), **quiet, "PYTHONPATH": path}
 
 
 def execute(notebook, path: Path, timeout: int) -> None:
