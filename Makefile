@@ -43,8 +43,8 @@ test: check book  ## everything: check, book, unit tests, every chapter re-execu
 	@echo
 	@echo "Passed: the checks, the book in _build/html, the tests, and every chapter re-executed."
 
-notebooks: $(READY)  ## execute every chapter again and write its outputs
-	$(BIN)/python tools/notebook.py run
+notebooks: $(READY)  ## execute every chapter again and write the outputs that changed (all of them: make notebooks FRESH=--fresh)
+	$(BIN)/python tools/notebook.py run $(FRESH)
 
 portable: $(READY)  ## compare the chapters as a processor without wide vectors computes them: finds fragile digits (an hour)
 	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=AVX2 \
