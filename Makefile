@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help environment book test notebooks portable check bench serve lab lock clean
+.PHONY: help environment quick book test notebooks portable check bench serve lab lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -33,6 +33,11 @@ $(READY): requirements.txt requirements-data.txt pyproject.toml
 book: $(READY)  ## build the book into _build/html and check every page
 	@$(BIN)/python tools/build_book.py
 
+quick: $(READY)  ## style, imports between the floors, and the tests that are not slow (a minute)
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests -m "not slow" -n 2 --dist loadscope
+
 check: $(READY)  ## style, imports between the floors of tutorlib, and the committed notebooks
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -43,8 +48,8 @@ test: check book  ## everything: check, book, unit tests, every chapter re-execu
 	@echo
 	@echo "Passed: the checks, the book in _build/html, the tests, and every chapter re-executed."
 
-notebooks: $(READY)  ## execute every chapter again and write its outputs
-	$(BIN)/python tools/notebook.py run
+notebooks: $(READY)  ## execute every chapter again and write the outputs that changed (all of them: make notebooks FRESH=--fresh)
+	$(BIN)/python tools/notebook.py run $(FRESH)
 
 portable: $(READY)  ## run chapters as other machines would: finds fragile digits and thin margins (hours; one chapter: CHAPTERS=networks)
 	$(BIN)/python tools/portable.py $(CHAPTERS)

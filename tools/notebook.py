@@ -10,13 +10,20 @@ text/<part>/<name>.md, which git ignores. The verbs go from one to the other:
     python tools/notebook.py check                                          refuse what must not be committed
 
 `run` and `check` without files take every chapter. When a cell fails, the old notebook stays, and the text stays.
+
+An execution keeps old outputs that say the same as the new ones, so that a diff shows what changed and no chance of this
+machine. For `from-md`, pictures and outputs that are not compared are kept down to the first changed code cell, and below
+it they are new. For `run` no code cell has changed: it keeps them too, down to the first cell that prints something else.
+A change of tutorlib that alters figures alone is thus not seen; --fresh takes every new output.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import copy
 import difflib
+import functools
 import hashlib
 import io
 import json
@@ -29,6 +36,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -37,6 +45,7 @@ CELL_METADATA = ("tags", "mystnb")
 HIDDEN = {"remove-cell", "remove-output"}
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 NOT_RUN = {"nbval-skip", "skip-execution"}
+NOT_COMPARED_DATA = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
 
 LONGEST_CELL = 30
 LARGEST_FILE = 1_500_000
@@ -282,6 +291,65 @@ def execute(notebook, path: Path, timeout: int) -> None:
     )
 
 
+def keep_outputs(notebook, old) -> list[int]:
+    """Put old outputs back where the new ones say the same. Returns the numbers of the cells whose outputs are new.
+
+    A cell of the old notebook, by id, source and having run, says the same if nbval would find its outputs equal or is told
+    not to compare them. As long as every code cell down to it is in its old place and says the same, all its outputs are
+    kept. Below the first that does not, pictures and outputs that are not compared may show the change: a cell is kept there
+    only if it is compared and its pictures are equal to the byte.
+    """
+    before = [cell for cell in old.cells if cell.cell_type == "code"]
+    after = [(number, cell) for number, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
+    by_id = {cell.id: cell for cell in before}
+    unchanged, new = True, []
+    for position, (number, cell) in enumerate(after):
+        former = by_id.get(cell.id)
+        compare = not tags(cell) & NOT_COMPARED
+        same = (
+            former is not None
+            and former.source == cell.source
+            and (former.execution_count is None) == (cell.execution_count is None)
+            and not (compare and compared(former.outputs) != compared(cell.outputs))
+        )
+        unchanged = unchanged and same and former is before[position]
+        if unchanged or (same and compare and pictures(former.outputs) == pictures(cell.outputs)):
+            cell.outputs = copy.deepcopy(former.outputs)
+        elif former is None or former.outputs != cell.outputs:
+            new.append(number)
+    return new
+
+
+def compared(outputs: list) -> dict[str, list]:
+    """What nbval compares: by stream, by field of an error and by kind of data, the sanitized values in their order."""
+    values: dict[str, list] = {}
+    for output in outputs:
+        if output.output_type == "stream":
+            values[output.name] = ["".join([*values.get(output.name, ()), output.text])]
+            continue
+        fields = output.data if "data" in output else {"ename": output.ename, "evalue": output.evalue}
+        for kind in fields.keys() - NOT_COMPARED_DATA:
+            values.setdefault(kind, []).append(fields[kind])
+    return {kind: [sanitized(value) for value in entries] for kind, entries in values.items()}
+
+
+def sanitized(value):
+    """A value after the replacements of tests/nbval_sanitize.cfg, which nbval makes in text alone."""
+    for pattern, replacement in sanitizers() if isinstance(value, str) else ():
+        value = re.sub(pattern, replacement, value)
+    return value
+
+
+@functools.cache
+def sanitizers() -> list[tuple[str, str]]:
+    return re.findall(r"(?m)^regex: (.*)$\n^replace: (.*)$", SANITIZE.read_text(encoding="utf-8"))
+
+
+def pictures(outputs: list) -> list[tuple[str, str]]:
+    """The kind and the bytes of every picture among the outputs."""
+    return [item for output in outputs for item in output.get("data", {}).items() if item[0].startswith("image/")]
+
+
 def place(path: Path, notebook, index: int) -> str:
     """A cell by file, number (counted from 1 over all cells) and first line."""
     first = next((line for line in notebook.cells[index].source.split("\n") if line.strip()), "empty")
@@ -401,17 +469,26 @@ def convert_from_text(path: Path, options: argparse.Namespace) -> None:
     if not path.exists():
         raise NotebookError(f"{shown(path)}: no such file")
     old = normalize(read(target)) if target.exists() else None
-    notebook = from_text(path.read_text(encoding="utf-8"), old)
+    notebook = from_text(path.read_text(encoding="utf-8"), copy.deepcopy(old))
     if not options.no_run:
-        execute(notebook, target, options.timeout)
+        refresh(notebook, old, target, options)
     write(target, serialize(normalize(notebook)))
     print(f"{shown(path)} -> {shown(target)}")
 
 
 def run_again(path: Path, options: argparse.Namespace) -> None:
     notebook = normalize(read(path))
-    execute(notebook, path, options.timeout)
+    refresh(notebook, copy.deepcopy(notebook), path, options)
     write(path, serialize(normalize(notebook)))
+
+
+def refresh(notebook, old, path: Path, options: argparse.Namespace) -> None:
+    """Execute, then put back what the old notebook already said, and name the cells with new outputs."""
+    execute(notebook, path, options.timeout)
+    normalize(notebook)
+    if old is not None and not options.fresh:
+        new = keep_outputs(notebook, old)
+        print(f"{shown(path)}: new outputs in {f'cells {str(new)[1:-1]}' if new else 'no cell'}; the others are kept")
 
 
 def normalize_file(path: Path, options: argparse.Namespace) -> None:
@@ -440,6 +517,7 @@ def parser() -> argparse.ArgumentParser:
     from_md.add_argument("--no-run", action="store_true", help="do not execute; unchanged cells keep their outputs")
     run = verb("run", run_again, "execute notebooks again, in place (all chapters without files)", files="*")
     for child in (from_md, run):
+        child.add_argument("--fresh", action="store_true", help="take every new output, also where the old one says the same")
         child.add_argument("--timeout", type=int, default=600, help="seconds that one cell may take (%(default)s)")
     verb("norm", normalize_file, "normalize notebooks without executing them", files="+")
     verb("check", check_file, "refuse notebooks that must not be committed (all chapters without files)", files="*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -285,6 +286,172 @@ def test_normal_form_drops_what_depends_on_who_ran_it() -> None:
     assert done["cells"][0]["outputs"][0]["metadata"] == {}
     assert done["cells"][0]["outputs"][0]["execution_count"] == 1
     assert done["metadata"]["kernelspec"]["name"] == "python3"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Outputs that are kept
+
+# Each picture and each tick differs in every execution, as a figure's last digits do between machines.
+CHANCE = """# Outputs by chance
+
+```{code-cell}
+:tags: [nbval-ignore-output]
+
+import time
+from IPython.display import display
+tick = lambda: time.perf_counter_ns()
+picture = lambda: display({"image/svg+xml": f"<?xml version='1.0'?><svg>{tick()}</svg>"}, raw=True)
+print(tick())
+```
+
+```{code-cell}
+picture()
+```
+
+```{code-cell}
+number = 1
+print("first")
+```
+
+```{code-cell}
+print(number > 0)
+```
+
+```{code-cell}
+print(number)
+```
+
+```{code-cell}
+picture()
+```
+
+```{code-cell}
+:tags: [nbval-ignore-output]
+
+print(tick())
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def by_chance(tmp_path_factory) -> Path:
+    """A notebook of CHANCE, executed once; each test works on its copy."""
+    folder = tmp_path_factory.mktemp("chance")
+    text = folder / "text" / "name.md"
+    text.parent.mkdir(parents=True)
+    text.write_text(CHANCE)
+    assert tool.main(["from-md", str(text)]) == 0
+    return folder / "chapters" / "name.ipynb"
+
+
+@pytest.fixture
+def again(by_chance: Path, tmp_path: Path, capsys):
+    """(how to execute a text again, over a copy of the executed notebook): the code cells whose outputs are new."""
+
+    def execute_again(text: str | None, *options: str) -> list[int]:
+        notebook, source = tmp_path / "chapters" / "name.ipynb", tmp_path / "text" / "name.md"
+        for path in (notebook, source):
+            path.parent.mkdir(exist_ok=True)
+        notebook.write_bytes(by_chance.read_bytes())
+        source.write_text(text or "")
+        verb = ["run", str(notebook)] if text is None else ["from-md", str(source)]
+        assert tool.main([*verb, *options]) == 0
+        before, after = code_outputs(by_chance), code_outputs(notebook)
+        new = [number for number, (a, b) in enumerate(zip(before, after, strict=True), 1) if a != b]
+        told = [number + 1 for number in new]  # the title is cell 1
+        if "--fresh" not in options:
+            assert f"new outputs in {f'cells {str(told)[1:-1]}' if told else 'no cell'};" in capsys.readouterr().out
+        return new
+
+    return execute_again
+
+
+def code_outputs(path: Path) -> list[str]:
+    cells = json.loads(path.read_text())["cells"]
+    return [json.dumps(cell["outputs"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_changed_words_leave_every_output_as_it_is(again) -> None:
+    assert again(CHANCE.replace("by chance", "by chance, and other words")) == []
+    assert again(None) == []
+
+
+def test_a_changed_code_cell_renews_itself_and_what_differs_below(again) -> None:
+    """The third cell's own words, the fifth's number, and below them the picture and the tick, which may show it."""
+    assert again(CHANCE.replace("number = 1", "number = 2").replace("first", "second")) == [3, 5, 6, 7]
+    assert again(CHANCE.replace("number = 1", "number = 3 - 2")) == [6, 7]
+
+
+def test_a_removed_code_cell_renews_the_pictures_below_it(by_chance: Path) -> None:
+    old, new = (nbformat.read(by_chance, as_version=4) for _ in range(2))
+    del new.cells[4]  # print(number > 0)
+    for cell in (new.cells[2], new.cells[5]):
+        cell.outputs[0].data["image/svg+xml"] = SVG_FIGURE.format("new")
+    assert tool.keep_outputs(new, old) == [6]
+
+
+def test_fresh_takes_every_new_output(again) -> None:
+    assert again(None, "--fresh") == [1, 2, 6, 7]
+    assert again(CHANCE, "--fresh") == [1, 2, 6, 7]
+
+
+def test_a_cell_that_prints_something_else_is_replaced_and_so_are_the_pictures_below(by_chance: Path) -> None:
+    """As when tutorlib has changed, and no cell."""
+    old, new = (nbformat.read(by_chance, as_version=4) for _ in range(2))
+    for cell in (new.cells[2], new.cells[6]):
+        cell.outputs[0].data["image/svg+xml"] = SVG_FIGURE.format("new")
+    new.cells[5].outputs[0].text = "2\n"
+    assert tool.keep_outputs(new, old) == [6, 7]
+    assert new.cells[2].outputs == old.cells[2].outputs and new.cells[5].outputs[0].text == "2\n"
+
+
+def test_a_cell_that_had_not_run_gets_its_outputs() -> None:
+    old = new_notebook(cells=[code("print(1)", count=None), code("f()", count=None, tags=["skip-execution"])])
+    new = new_notebook(cells=[code("print(1)", stream("1\n")), code("f()", count=None, tags=["skip-execution"])])
+    for before, after in zip(old.cells, new.cells):
+        after.id = before.id
+    assert tool.keep_outputs(new, old) == [1]
+    assert new.cells[0].outputs == [stream("1\n")]
+
+
+def png(data: str, **others: str):
+    return new_output("display_data", data={"image/png": data, "text/plain": "<Figure>", **others})
+
+
+SVG_FIGURE = "<?xml version='1.0'?><svg>{}</svg>\n"
+WARNING = "{}/34.py:1: UserWarning: at 0x7f3a2c1b5d30\n"
+
+PAIRS = [
+    ([], []),
+    ([], [stream("1\n")]),
+    ([stream("1\n")], [stream("2\n")]),
+    ([stream("1\n")], [stream("1\n", "stderr")]),
+    ([stream("1\n"), result("x"), stream("2\n")], [stream("1\n2\n"), result("x")]),
+    ([stream("1\n"), result("x")], [result("x"), stream("1\n")]),
+    ([result("x")], [new_output("display_data", data={"text/plain": "x"})]),
+    ([result("x"), result("y")], [result("y"), result("x")]),
+    ([result("x")], [result("x"), result("x")]),
+    ([png("AAAA")], [png("BBBB")]),
+    ([png("AAAA")], [new_output("display_data", data={"text/plain": "<Figure>"})]),
+    ([png("AAAA", **{"text/html": "<b>1</b>"})], [png("AAAA", **{"text/html": "<b>2</b>"})]),
+    ([png("A", **{"image/svg+xml": SVG_FIGURE.format(1)})], [png("A", **{"image/svg+xml": SVG_FIGURE.format(2)})]),
+    ([stream(WARNING.format("/tmp/ipykernel_12"), "stderr")], [stream(WARNING.format("/tmp/ipykernel_3"), "stderr")]),
+    ([ERROR], [new_output("error", ename="ValueError", evalue="bad", traceback=["other"])]),
+    ([ERROR], [new_output("error", ename="ValueError", evalue="worse", traceback=["ValueError: bad"])]),
+    ([new_output("display_data", data={"text/latex": "$1$"})], [new_output("display_data", data={"text/latex": "$2$"})]),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_what_says_the_same_is_what_nbval_finds_equal(old: list, new: list, request, tmp_path: Path) -> None:
+    from nbval.plugin import IPyNbCell, IPyNbFile, coalesce_streams, get_sanitize_patterns
+
+    path = write(tmp_path / "chapter.ipynb", code("x"))
+    file = IPyNbFile.from_parent(request.session, path=path)
+    file.sanitize_patterns.update(get_sanitize_patterns(tool.SANITIZE.read_text()))
+    cell = IPyNbCell.from_parent(file, name="cell", cell_num=0, cell=code("x"), options={})
+    expected = cell.compare_outputs(coalesce_streams(copy.deepcopy(new)), coalesce_streams(copy.deepcopy(old)))
+    assert (tool.compared(old) == tool.compared(new)) is expected
 
 
 def test_help_names_every_verb(capsys) -> None:

@@ -15,11 +15,12 @@ from tutorlib.layers.normalization import LayerNorm
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention, then a feed-forward network, each in a residual connection with a norm::
+    """Self-attention, then a feed-forward network, each in a residual connection with a norm.
+
+    Where `norm_first` is true, the left form, else the right::
 
         x = x + attention(norm(x))        x = norm(x + attention(x))
         x = x + feed_forward(norm(x))     x = norm(x + feed_forward(x))
-             norm_first                        else
 
     Called with `causal=True` it is the layer of a decoder-only model, which has no memory to attend to. `dropout` is what is
     dropped of a sublayer's output; the parts have their own.

@@ -31,7 +31,9 @@ class BERTConfig:
 
 
 class BERT(nn.Module):
-    """states = encoder(norm(token + position + type)): every position sees every real token. Each layer is, post-norm::
+    """states = encoder(norm(token + position + type)): every position sees every real token.
+
+    Each layer is, post-norm::
 
         x = norm(x + attention(x))
         x = norm(x + feed_forward(x))

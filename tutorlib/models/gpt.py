@@ -29,7 +29,9 @@ class GPTConfig:
 
 
 class GPT(nn.Module):
-    """logits = norm(layers(embed(tokens) + position)) W, where each layer is, pre-norm and with a causal mask::
+    """logits = norm(layers(embed(tokens) + position)) W.
+
+    Each layer is, pre-norm and with a causal mask::
 
         x = x + attention(norm(x))
         x = x + feed_forward(norm(x))

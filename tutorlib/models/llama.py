@@ -29,7 +29,9 @@ class LlamaConfig:
 
 
 class Llama(nn.Module):
-    """logits = norm(layers(embed(tokens))) W. Each layer is, without biases, pre-norm and with a causal mask::
+    """logits = norm(layers(embed(tokens))) W.
+
+    Each layer is, without biases, pre-norm and with a causal mask::
 
         x = x + attention(norm(x))        queries and keys turned by their position
         x = x + feed_forward(norm(x))     gated
