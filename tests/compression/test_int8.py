@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.closeness import assert_same
+from tutorlib.compression import int8 as room
 from tutorlib.compression.int8 import FEW_ROWS, FusedInt8Linear, Int8Linear, absmax_int8, quantize, weight_bytes
 from tutorlib.generation import generate
 from tutorlib.models.gpt import GPT, GPTConfig
@@ -65,11 +66,46 @@ def test_rows_that_the_kernel_would_read_past_take_the_way_of_the_definition(wid
     assert torch.equal(FusedInt8Linear(layer)(inputs), Int8Linear(layer)(inputs))
 
 
-def test_many_rows_take_the_way_of_the_definition():
+@pytest.mark.parametrize("width", [5, 64])
+def test_many_rows_take_the_way_of_the_definition_where_bfloat16_is_slow(monkeypatch, width):
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(room, "LARGE", 0)
     torch.manual_seed(0)
-    layer, inputs = nn.Linear(64, 48), torch.randn(FEW_ROWS + 1, 64)
+    layer, inputs = nn.Linear(width, 48), torch.randn(FEW_ROWS + 1, width)
     assert torch.equal(FusedInt8Linear(layer)(inputs), Int8Linear(layer)(inputs))
-    assert not torch.equal(FusedInt8Linear(layer)(inputs[1:]), Int8Linear(layer)(inputs[1:]))
+    assert torch.equal(FusedInt8Linear(layer)(inputs[1:]), Int8Linear(layer)(inputs[1:])) == (width == 5)
+
+
+@pytest.mark.parametrize("shape", [(FEW_ROWS + 1, 64), (3, 7, 64), (40, 5)])
+def test_many_rows_are_rounded_to_bfloat16_where_that_is_fast(monkeypatch, shape):
+    monkeypatch.setattr(room, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(room, "LARGE", 48 * shape[-1])
+    torch.manual_seed(0)
+    layer, inputs = nn.Linear(shape[-1], 48), torch.randn(shape)
+    with torch.no_grad():
+        ours, product = FusedInt8Linear(layer)(inputs), Int8Linear(layer)(inputs.bfloat16().float()) - layer.bias
+        assert ours.dtype == torch.float32 and ours.shape == (*shape[:-1], 48)
+        assert ((ours - layer.bias - product).abs() <= product.abs() / 256 + 1e-5).all()
+        assert not torch.equal(ours, Int8Linear(layer)(inputs))
+        monkeypatch.setattr(room, "LARGE", 48 * shape[-1] + 1)
+        assert torch.equal(FusedInt8Linear(layer)(inputs), Int8Linear(layer)(inputs))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_layer_in_two_places_is_quantized_once(fused):
+    shared = nn.Linear(16, 16)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.Sequential(shared))
+    small = quantize(model, fused=fused)
+    assert small[0] is small[2] is small[3][0] and isinstance(small[0], Int8Linear)
+    assert weight_bytes(small) == 16 * 16 + 2 * 4 * 16 and model[0] is model[2] is shared
+
+
+@pytest.mark.parametrize("kind", [Int8Linear, FusedInt8Linear])
+@pytest.mark.parametrize("inputs", [torch.ones(2, 16, dtype=torch.int64), torch.ones(2, 16, dtype=torch.int8),
+                                    torch.ones(2, 8), torch.ones(2, 32), torch.tensor(1.0)])
+def test_inputs_that_are_no_floats_or_of_another_width_are_refused(kind, inputs):
+    with pytest.raises(ValueError, match=r"inputs must be floats \(..., 16\), got torch"):
+        kind(nn.Linear(16, 8))(inputs)
 
 
 @pytest.mark.parametrize("fused", [False, True])

