@@ -1,6 +1,7 @@
 """Exercises of the chapter on a real language model."""
 import struct
 
+import numpy as np
 import torch
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
@@ -12,7 +13,8 @@ check = ExerciseSheet()
 
 def count(vocabulary, width, layers, heads, kv_heads, hidden, tied):
     attention = 2 * width * width + 2 * width * kv_heads * (width // heads)
-    return (1 if tied else 2) * vocabulary * width + layers * (attention + 3 * width * hidden + 2 * width) + width
+    layer = attention + 3 * width * hidden + 2 * width  # three matrices, two norms
+    return (1 if tied else 2) * vocabulary * width + layers * layer + width
 
 
 def count_unshared(vocabulary, width, layers, heads, kv_heads, hidden, tied):
@@ -71,8 +73,9 @@ def check_count(answer):
 # 2: a block
 
 def unpack(block):
-    scale, minimum = struct.unpack("<ee", block[:4])
-    return [scale * number + minimum for number in [byte & 15 for byte in block[4:]] + [byte >> 4 for byte in block[4:]]]
+    scale, minimum = np.frombuffer(block[:4], dtype=np.float16).astype(float)
+    low, high = [byte & 15 for byte in block[4:]], [byte >> 4 for byte in block[4:]]
+    return [scale * number + minimum for number in low + high]
 
 
 def unpack_by_turns(block):
@@ -118,7 +121,8 @@ def check_unpack(answer):
 # 3: the way back
 
 def interleave(weight, heads):
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    halves = weight.unflatten(0, (heads, 2, -1))  # (H, 2, K/2, D)
+    return halves.transpose(1, 2).flatten(0, 2)  # (H K, D)
 
 
 def interleave_forward(weight, heads):
@@ -149,10 +153,13 @@ def check_interleave(answer):
 
 # 4: the limit
 
-WEIGHTS, KEPT = 8e9 * 4.5 / 8, 8192 * 2 * 32 * 8 * 128 * 2  # bytes
+WEIGHTS = 8e9 * 4.5 / 8  # bytes
+# Bytes, too: tokens, keys and values, layers, heads, their width, bfloat16.
+KEPT = 8192 * 2 * 32 * 8 * 128 * 2
+TOKENS_PER_SECOND = 50e9 / (WEIGHTS + KEPT)
 
 
-@check.exercise(4, "The limit of a larger model", reference=50e9 / (WEIGHTS + KEPT), tolerance=0.02, mistakes=[
+@check.exercise(4, "The limit of a larger model", reference=TOKENS_PER_SECOND, tolerance=0.02, mistakes=[
     (50e9 / WEIGHTS, "The cache is read too: count its bytes."),
     (50e9 / (8e9 * 4.5), "4.5 bits are not 4.5 bytes."),
     (50e9 / (8e9 * 4.5 + KEPT), "4.5 bits are not 4.5 bytes."),
@@ -168,7 +175,7 @@ def check_limit(answer):
 # 5: a step a row
 
 def round_rows(x):
-    step = x.abs().amax(dim=-1, keepdim=True) / 127
+    step = x.abs().amax(dim=-1, keepdim=True) / 127  # (T, 1): a step for each token
     return (x / step).round() * step
 
 

@@ -11,8 +11,10 @@ check = ExerciseSheet()
 
 # Exercise 1: 28 layers, 24 query heads of width 128, 8 key-value heads, 2000 tokens, 2 bytes a number
 
+CACHE_BYTES = 2 * 28 * 2000 * 8 * 128 * 2  # 2 N n H_kv K, two bytes each: 229 MB
 
-@check.exercise(1, "Bytes of a cache", reference=2 * 28 * 2000 * 8 * 128 * 2, mistakes=[
+
+@check.exercise(1, "Bytes of a cache", reference=CACHE_BYTES, mistakes=[
     (28 * 2000 * 8 * 128 * 2, "Half of it: a position leaves a key and a value, and each of their numbers has two bytes."),
     (2 * 28 * 2000 * 24 * 128 * 2, "The cache holds the heads of keys and values, of which there are 8."),
     (2 * 28 * 2000 * 8 * 128 * 4, "Four bytes a number is float32; this cache is bfloat16."),
@@ -28,9 +30,11 @@ def check_bytes(answer):
 
 def absorb_block(state, scores, values):
     largest, total, output = state
-    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))
-    rescale, weights = (largest - new_largest).exp(), (scores - new_largest).exp()
-    return new_largest, rescale * total + weights.sum(-1, keepdim=True), rescale * output + weights @ values
+    new_largest = torch.maximum(largest, scores.amax(-1, keepdim=True))  # (T, 1)
+    rescale = (largest - new_largest).exp()  # (T, 1)
+    weights = (scores - new_largest).exp()  # (T, S)
+    total = rescale * total + weights.sum(-1, keepdim=True)  # (T, 1)
+    return new_largest, total, rescale * output + weights @ values  # ..., (T, K)
 
 
 def never_rescaled(state, scores, values):
@@ -91,7 +95,7 @@ def check_step(answer):
 
 
 def merge(first, first_log, second, second_log):
-    log = torch.logaddexp(first_log, second_log)
+    log = torch.logaddexp(first_log, second_log)  # (T, 1)
     return (first_log - log).exp() * first + (second_log - log).exp() * second, log
 
 
@@ -152,8 +156,9 @@ def check_merge(answer):
 
 
 def crossover(width, hidden, num_heads, num_key_value_heads):
-    projections = 2 * width**2 + 2 * width**2 * num_key_value_heads // num_heads
-    return (projections + 2 * width * hidden) / (2 * width)
+    query_and_output = 2 * width**2
+    key_and_value = 2 * width**2 * num_key_value_heads // num_heads
+    return (query_and_output + key_and_value + 2 * width * hidden) / (2 * width)
 
 
 def ungrouped_crossover(width, hidden, num_heads, num_key_value_heads):
@@ -201,7 +206,9 @@ def check_crossover(answer):
 
 
 def num_blocks(n, query_block, key_block):
-    return sum(math.ceil(min(start + query_block, n) / key_block) for start in range(0, n, query_block))
+    # how many keys the last query of each block sees
+    ends = (min(start + query_block, n) for start in range(0, n, query_block))
+    return sum(math.ceil(end / key_block) for end in ends)
 
 
 def every_block(n, query_block, key_block):
@@ -247,8 +254,8 @@ def check_blocks(answer):
 def decode(model, prompt, count):
     cache, tokens, unseen = model.new_cache(prompt.size(1) + count), prompt, prompt
     for _ in range(count):
-        unseen = model(unseen, cache=cache)[:, -1:].argmax(-1)
-        tokens = torch.cat([tokens, unseen], dim=1)
+        unseen = model(unseen, cache=cache)[:, -1:].argmax(-1)  # (B, 1)
+        tokens = torch.cat([tokens, unseen], dim=1)  # (B, T + 1)
     return tokens
 
 
@@ -327,7 +334,7 @@ def _same_weights(model):
 
 
 def layers_needed(n, window):
-    return math.ceil((n - 1) / (window - 1))
+    return math.ceil((n - 1) / (window - 1))  # each layer sees window - 1 farther back
 
 
 def whole_windows(n, window):

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.layers import receptive_field
 
 check = ExerciseSheet()
 
@@ -10,7 +11,8 @@ check = ExerciseSheet()
 # 1: sizes and parameters
 
 def describe(channels, maps, side, kernel_size, stride, padding):
-    return (side + 2 * padding - kernel_size) // stride + 1, maps * (channels * kernel_size**2 + 1)
+    out = (side + 2 * padding - kernel_size) // stride + 1
+    return out, maps * (channels * kernel_size**2 + 1)
 
 
 def describe_without_bias(channels, maps, side, kernel_size, stride, padding):
@@ -78,7 +80,7 @@ def check_description(answer):
 # 2: the flip
 
 def true_convolution(images, weight):
-    return F.conv2d(images, weight.flip(2, 3))
+    return F.conv2d(images, weight.flip(2, 3))  # both sides of the window, no channels
 
 
 def not_flipped(images, weight):
@@ -129,7 +131,14 @@ def check_flip(answer):
 
 # 3: depth and sight
 
-@check.exercise(3, "How deep must it be?", reference=(112, 7), mistakes=[
+def depth_needed(stride):
+    return next(n for n in range(1, 999) if receptive_field([(3, stride)] * n) >= 224)
+
+
+LAYERS_NEEDED = depth_needed(1), depth_needed(2)  # 1 + 2n, and 2**(n + 1) - 1
+
+
+@check.exercise(3, "How deep must it be?", reference=LAYERS_NEEDED, mistakes=[
     ((111, 7), "111 layers see 223 pixels: one layer adds two, starting from one."),
     ((113, 7), "112 layers see 225 pixels already: one layer adds two, starting from one."),
     ((224, 7), "A layer of stride 1 adds two pixels to the side, one at each edge."),
@@ -149,7 +158,7 @@ def check_depth(answer):
 # 4: folding
 
 def fold(weight, gamma, beta, mean, var, eps=1e-5):
-    scale = gamma / (var + eps).sqrt()
+    scale = gamma / (var + eps).sqrt()  # (O,)
     return weight * scale.view(-1, 1, 1, 1), beta - scale * mean
 
 
@@ -214,7 +223,10 @@ def check_fold(answer):
 
 # 5: the residual stream
 
-@check.exercise(5, "Why the residual stream explodes", reference=(2.0**10, 21**0.5), tolerance=1e-3, mistakes=[
+DEVIATIONS = 2.0**10, 21**0.5  # the variance doubles 20 times, or grows by one 20 times
+
+
+@check.exercise(5, "Why the residual stream explodes", reference=DEVIATIONS, tolerance=1e-3, mistakes=[
     ((2.0**20, 21.0), "These are the variances. The standard deviation is the root."),
     ((2.0**20, 21**0.5), "The first is a variance. The standard deviation is the root."),
     ((2.0**10, 20**0.5), "The stream starts with the variance 1 of x_0; then 20 corrections of variance 1 come."),
@@ -236,7 +248,8 @@ def check_deviations(answer):
 # 6: confusion
 
 def confusion(labels, predictions, num_classes):
-    return (labels * num_classes + predictions).bincount(minlength=num_classes**2).view(num_classes, num_classes)
+    cells = labels * num_classes + predictions  # (N,): each pair as one number
+    return cells.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def confusion_transposed(labels, predictions, num_classes):

@@ -4,14 +4,17 @@ import torch
 from torch import Tensor, nn
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
-from tutorlib.layers import causal_mask, encoder_layer, masked_softmax
+from tutorlib.layers import causal_mask, encoder_layer
 
 check = ExerciseSheet()
 
 
 # -- 1: one row by hand -----------------------------------------------------------------------------------------------
 
-@check.exercise(1, "A masked row by hand", reference=7.0, tolerance=0.005, mistakes=[
+SECOND_OUTPUT = (3 * 8 + 1 * 4) / (3 + 1)  # the third token is in the future
+
+
+@check.exercise(1, "A masked row by hand", reference=SECOND_OUTPUT, tolerance=0.005, mistakes=[
     (176 / 3, "You let the second token see the third: with a causal mask it sees the first two."),
     (28 / 9, "The weights 3/9 and 1/9 do not sum to one: divide by the sum over the allowed tokens only."),
     (8.0, "A token may attend to itself: the causal mask keeps the diagonal."),
@@ -23,9 +26,9 @@ def check_row(answer):
 
 # -- 2: causal and padding --------------------------------------------------------------------------------------------
 
-def real_and_past(lengths: Tensor, length: int) -> Tensor:
+def real_and_past(lengths, length):
     real = torch.arange(length) < lengths[:, None]  # (B, T)
-    return causal_mask(length, length) & real[:, None, :]  # (B, T, T)
+    return causal_mask(length, length) & real[:, None, :]  # (B, T, T), masking keys
 
 
 def real_or_past(lengths, length):
@@ -51,8 +54,9 @@ def check_real_and_past(answer):
 
 # -- 3: mask, then softmax --------------------------------------------------------------------------------------------
 
-def mask_then_softmax(scores: Tensor, allowed: Tensor) -> Tensor:
-    return masked_softmax(scores, allowed)
+def mask_then_softmax(scores, allowed):
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~allowed, lowest).softmax(-1) * allowed  # (..., T, S)
 
 
 def softmax_then_mask(scores, allowed):
@@ -92,8 +96,8 @@ def check_mask_then_softmax(answer):
 
 # -- 4: two conventions -----------------------------------------------------------------------------------------------
 
-def masks_for_torch(attention_mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    return attention_mask == 0, ~causal_mask(length, length)
+def masks_for_torch(attention_mask, length):
+    return attention_mask == 0, ~causal_mask(length, length)  # True = must not attend
 
 
 @check.exercise(4, "From one convention to another", reference=masks_for_torch, mistakes=[
@@ -113,8 +117,9 @@ def check_masks_for_torch(answer):
 
 # -- 5: a prefix that is read both ways -------------------------------------------------------------------------------
 
-def prefix_mask(length: int, prefix: int) -> Tensor:
-    return causal_mask(length, length) | (torch.arange(length) < prefix)  # (T, T): every query sees the prefix
+def prefix_mask(length, prefix):
+    in_prefix = torch.arange(length) < prefix  # (T,)
+    return causal_mask(length, length) | in_prefix  # (T, T): here `or` is right
 
 
 @check.exercise(5, "A prefix that is read both ways", reference=prefix_mask, mistakes=[
@@ -131,7 +136,7 @@ def check_prefix(answer):
 
 # -- 6: a leak detector -----------------------------------------------------------------------------------------------
 
-def finds_future(layer: nn.Module, states: Tensor) -> bool:
+def finds_future(layer, states):
     before = layer(states)  # (1, T, D)
     for place in range(1, states.size(1)):
         edited = states.clone()

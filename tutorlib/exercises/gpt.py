@@ -13,6 +13,7 @@ check = ExerciseSheet()
 # 1: the shift
 
 def next_token_loss(logits, tokens):
+    # position t predicts token t + 1; the last position has no target
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
@@ -51,7 +52,7 @@ def check_loss(answer):
 # 2: count the parameters
 
 def gpt_parameters(vocabulary, length, width, layers):
-    layer = 12 * width * width + 13 * width
+    layer = 12 * width**2 + 13 * width  # weights; 9 D of biases, 4 D of two norms
     return (vocabulary + length) * width + layers * layer + 2 * width
 
 
@@ -94,12 +95,12 @@ def check_parameters(answer):
 # 3: top-p by hand
 
 def nucleus(probabilities, p):
-    kept, total = 0, 0.0
-    for probability in sorted(probabilities, reverse=True):
-        if total >= p:
-            break
-        kept, total = kept + 1, total + probability
-    return kept
+    total = 0.0
+    for kept, probability in enumerate(sorted(probabilities, reverse=True), start=1):
+        total += probability
+        if total >= p:  # this token takes the sum to p, and still belongs
+            return kept
+    return len(probabilities)  # rounding kept the sum below p
 
 
 def stops_before(probabilities, p):
@@ -145,7 +146,8 @@ def check_nucleus(answer):
 # 4: what Kneser and Ney count
 
 def continuations(text):
-    return {b: len({x for x, y in pairwise(text) if y == b}) for b in set(text[1:])}
+    pairs = set(pairwise(text))
+    return {b: sum(y == b for _, y in pairs) for b in set(text[1:])}
 
 
 def occurrences(text):
@@ -173,8 +175,8 @@ def check_continuations(answer):
 # 5: a temperature for probabilities
 
 def heated(probabilities, temperature):
-    powers = probabilities ** (1 / temperature)
-    return powers / powers.sum()
+    # softmax(log p / temperature); a constant in the logits does not matter
+    return (probabilities.log() / temperature).softmax(-1)
 
 
 def divided(probabilities, temperature):
@@ -207,7 +209,11 @@ def check_heated(answer):
 
 # 6: what the cache saves
 
-@check.exercise(6, "What the cache saves", reference=128800 / 511, tolerance=0.001, mistakes=[
+# calls of 64, 65, ..., 511 positions, against one of 64 and 447 of one
+RATIO = sum(range(64, 512)) / (64 + 447)
+
+
+@check.exercise(6, "What the cache saves", reference=RATIO, tolerance=0.001, mistakes=[
     (128800 / 512, "With the cache the last token that is generated is not read any more: 511 positions."),
     (287.5, "The prompt's 64 positions are read with the cache, too."),
     (256.0, "That is for a prompt of one token. Here 64 are read first, in one call."),

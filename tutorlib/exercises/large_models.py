@@ -9,10 +9,11 @@ check = ExerciseSheet()
 
 # 1: a two-layer network on paper
 
-WEIGHTS = 784 * 128 + 128 * 10
+LAYER_1, LAYER_2 = 784 * 128, 128 * 10  # weights, each a multiply-add
+WEIGHTS = LAYER_1 + LAYER_2
 PARAMETERS = WEIGHTS + 128 + 10
 FORWARD = 2 * WEIGHTS
-TRAINING = 3 * FORWARD - 2 * 784 * 128
+TRAINING = 3 * FORWARD - 2 * LAYER_1  # nobody needs the gradient of the pixels
 
 
 @check.exercise(1, "An MLP on paper", reference=(PARAMETERS, FORWARD, TRAINING), mistakes=[
@@ -34,7 +35,8 @@ def check_mlp(answer):
 # 2: a GPT by its shape
 
 def gpt_parameters(vocabulary, places, width, layers):
-    return (vocabulary + places) * width + layers * (12 * width**2 + 13 * width) + 2 * width
+    block = 12 * width**2 + 13 * width  # weights; 9 D of biases, 4 D of two norms
+    return (vocabulary + places) * width + layers * block + 2 * width
 
 
 def gpt_untied(vocabulary, places, width, layers):
@@ -100,8 +102,9 @@ class Example(nn.Module):
 
 
 def count_module(module):
-    parameters = list(module.parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    parameters = list(module.parameters())  # shared ones are listed once
+    trained = [p.numel() for p in parameters if p.requires_grad]
+    return sum(p.numel() for p in parameters), sum(trained)
 
 
 def count_state(module):
@@ -161,7 +164,11 @@ def check_module(answer):
 
 # 4: attention against the rest
 
-@check.exercise(4, "When attention takes half", reference=8192 + 1024 + 3 * 28672 // 2, mistakes=[
+WEIGHTS_OF_BLOCK = 2 * 8192 * 8192 + 2 * 8192 * 1024 + 3 * 8192 * 28672
+CROSSING_LENGTH = 2 * WEIGHTS_OF_BLOCK // (4 * 8192)  # 2 T W = 4 T^2 D
+
+
+@check.exercise(4, "When attention takes half", reference=CROSSING_LENGTH, mistakes=[
     (6 * 8192, "6 D holds for F = 4 D with two matrices and wide keys. Write this block's weights out."),
     (2 * (8192 + 1024 + 3 * 28672 // 2), "A multiply-add is two FLOPs in both: 2 T W on one side, 4 T^2 D on the other."),
     ((8192 + 1024 + 3 * 28672 // 2) // 2, "A multiply-add is two FLOPs in both: 2 T W on one side, 4 T^2 D on the other."),
@@ -179,7 +186,7 @@ def check_crossing(answer):
 # 5: readers
 
 def readers(memory, parameters, layers, kv_heads, head_width, tokens):
-    cache = 4 * layers * kv_heads * head_width * tokens
+    cache = 2 * layers * kv_heads * head_width * tokens * 2  # keys, values; two bytes
     return max(0, (memory - 2 * parameters) // cache)
 
 
@@ -234,9 +241,10 @@ def check_readers(answer):
 
 SECONDS = 6 * 1e10 * 2e11 / (64 * 2e14)
 DAY = 24 * 3600
+DAYS = SECONDS / DAY
 
 
-@check.exercise(6, "How long to train", reference=SECONDS / DAY, tolerance=0.02, mistakes=[
+@check.exercise(6, "How long to train", reference=DAYS, tolerance=0.02, mistakes=[
     (SECONDS / DAY / 3, "Two FLOPs a parameter and token is the forward pass alone; training takes three times that."),
     (SECONDS / DAY / 2, "A multiply-add is two FLOPs."),
     (SECONDS, "This is in seconds."),

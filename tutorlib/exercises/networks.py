@@ -10,7 +10,11 @@ check = ExerciseSheet()
 
 # 1: by hand. x = (2, 1), z = (3, -1), h = (3, 0), y = 6, y_bar = 1, h_bar = (2, 1), z_bar = (2, 0)
 
-@check.exercise(1, "By hand", reference=[[4.0, 0.0], [2.0, 0.0]], mistakes=[
+# z = (3, -1), h = (3, 0), y = 6, so y_bar = 1, h_bar = (2, 1), z_bar = (2, 0)
+GRADIENT_OF_W1 = [[2 * 2.0, 0.0], [1 * 2.0, 0.0]]  # x, which is (2, 1), times z_bar
+
+
+@check.exercise(1, "By hand", reference=GRADIENT_OF_W1, mistakes=[
     ([[4.0, 2.0], [2.0, 1.0]], "The second neuron is off: a small change of its sum changes nothing."),
     ([[4.0, 2.0], [0.0, 0.0]], "Rows belong to inputs, columns to neurons: this is the transpose."),
     ([[2.0, 0.0], [1.0, 0.0]], "What arrives at the first neuron is y's gradient times its weight in W2, which is 2."),
@@ -27,8 +31,8 @@ def check_by_hand(answer):
 
 def layer_backward(x, w, b, g):
     y = (x @ w + b).sigmoid()  # (B, m)
-    g = g * y * (1 - y)
-    return g @ w.T, x.T @ g, g.sum(0)
+    g = g * y * (1 - y)  # (B, m), now the gradient of Z
+    return g @ w.T, x.T @ g, g.sum(0)  # (B, n), (n, m), (m,)
 
 
 def without_slope(x, w, b, g):
@@ -111,7 +115,9 @@ def check_layer(answer):
 # 3: a temperature
 
 def gradient_with_temperature(scores, labels, tau):
-    return ((scores / tau).softmax(-1) - F.one_hot(labels, scores.shape[1])) / tau / len(labels)
+    one_hot = F.one_hot(labels, scores.shape[1])  # (B, C)
+    error = (scores / tau).softmax(-1) - one_hot  # (B, C), the gradient in s / tau
+    return error / tau / len(labels)  # the chain rule's 1 / tau, and the mean
 
 
 def without_the_chain(scores, labels, tau):
@@ -160,9 +166,12 @@ def check_temperature(answer):
 # 4: undo a broadcast
 
 def undo(gradient, shape):
-    added = gradient.ndim - len(shape)
-    dims = [d for d in range(gradient.ndim) if d < added or shape[d - added] == 1]
-    return gradient.sum(dims, keepdim=True).reshape(shape) if dims else gradient
+    while gradient.dim() > len(shape):
+        gradient = gradient.sum(0)  # dimensions that broadcasting added in front
+    for d, size in enumerate(shape):
+        if size == 1:
+            gradient = gradient.sum(d, keepdim=True)
+    return gradient
 
 
 def only_in_front(gradient, shape):
@@ -223,7 +232,7 @@ def check_undo(answer):
 # 5: a new operation
 
 def softplus_of(z):
-    slope = z.value.sigmoid()
+    slope = z.value.sigmoid()  # e^z / (1 + e^z)
     return Variable(F.softplus(z.value), (z, lambda g: g * slope))
 
 
@@ -275,7 +284,7 @@ def check_softplus(answer):
 # 6: the gain of a leaky relu
 
 def gain_of_leaky_relu(a):
-    return 2 / (1 + a**2)
+    return 2 / (1 + a**2)  # the mean squared slope is (1 + a^2) / 2
 
 
 @check.exercise(6, "The gain of a leaky relu", reference=gain_of_leaky_relu, mistakes=[

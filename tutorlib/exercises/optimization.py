@@ -9,7 +9,7 @@ check = ExerciseSheet()
 # 1: the largest learning rate
 
 def largest_rate(hessian):
-    return 2 / torch.linalg.eigvalsh(hessian).max()
+    return 2 / torch.linalg.eigvalsh(hessian).max()  # the largest curvature
 
 
 def rate_from_smallest(hessian):
@@ -54,7 +54,7 @@ def check_largest_rate(answer):
 # 2: the limit with momentum
 
 def momentum_limit(curvature, mu):
-    return 2 * (1 + mu) / curvature
+    return 2 * (1 + mu) / curvature  # 1 = -(1 + mu - eta h) - mu
 
 
 def limit_without_momentum(curvature, mu):
@@ -141,7 +141,7 @@ def check_look_ahead(answer):
 # 4: clip by the norm of all
 
 def clip(gradients, limit):
-    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    norm = sum(gradient.square().sum() for gradient in gradients).sqrt()
     return [gradient * min(1.0, limit / norm.item()) for gradient in gradients]
 
 
@@ -187,10 +187,10 @@ def check_clip(answer):
 
 # 5: read the logs
 
-ALL_RIGHT = ["rate too large", "noise", "no gradient", "rate too small"]
+DIAGNOSES = ["rate too large", "noise", "no gradient", "rate too small"]
 
 
-@check.exercise(5, "Read the logs", reference=ALL_RIGHT, mistakes=[
+@check.exercise(5, "Read the logs", reference=DIAGNOSES, mistakes=[
     (["rate too large", "rate too small", "no gradient", "noise"],
      "Compare the gradient with the progress: run B has large gradients and stands still, run D small progress that lasts."),
     (["rate too large", "noise", "rate too small", "no gradient"],
@@ -201,6 +201,6 @@ ALL_RIGHT = ["rate too large", "noise", "no gradient", "rate too small"]
 def check_logs(answer):
     if not isinstance(answer, (list, tuple)) or len(answer) != 4:
         raise Wrong("Give a list of four diagnoses, for the runs A, B, C and D in this order.")
-    if unknown := [name for name in answer if name not in ALL_RIGHT]:
+    if unknown := [name for name in answer if name not in DIAGNOSES]:
         raise Wrong(f"{unknown[0]!r} is not one of the four diagnoses; copy them from the text.")
     return list(answer)

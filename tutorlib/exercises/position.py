@@ -11,8 +11,9 @@ check = ExerciseSheet()
 
 
 def table(length, width):
-    angle = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)  # (length, D/2)
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (length, D)
+    speed = 10000 ** (-torch.arange(0, width, 2) / width)  # (D/2,)
+    angle = torch.arange(length)[:, None] * speed  # (T, D/2)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (T, D)
 
 
 def cosine_first(length, width):
@@ -58,13 +59,13 @@ def check_table(answer):
 # -- 2: a shift -------------------------------------------------------------------------------------------------------
 
 
-def shift(code, k, sign=1):
-    width = code.shape[-1]
-    angle = k / 10000 ** (torch.arange(0, width, 2, dtype=code.dtype) / width)  # (D/2,)
-    sine, cosine = code.unflatten(-1, (-1, 2)).unbind(-1)  # (D/2,) each
-    new_sine = sine * angle.cos() + sign * cosine * angle.sin()
-    new_cosine = cosine * angle.cos() - sign * sine * angle.sin()
-    return torch.stack([new_sine, new_cosine], dim=-1).flatten(-2)  # (D,)
+def shift(code, k):
+    width = len(code)
+    angle = k * 10000 ** (-torch.arange(0, width, 2) / width)  # (D/2,)
+    sine, cosine = code[0::2], code[1::2]  # (D/2,) each
+    new_sine = sine * angle.cos() + cosine * angle.sin()
+    new_cosine = cosine * angle.cos() - sine * angle.sin()
+    return torch.stack([new_sine, new_cosine], dim=-1).flatten()  # (D,)
 
 
 def add_codes(code, k):
@@ -79,7 +80,7 @@ def shift_halves(code, k):
 
 
 @check.exercise(2, "Move a code without knowing where it is", reference=shift, mistakes=[
-    (lambda code, k: shift(code, k, sign=-1), "That is the code k positions earlier: check the signs of the two sines."),
+    (lambda code, k: shift(code, -k), "That is the code k positions earlier: check the signs of the two sines."),
     (add_codes, "The sum of two codes is not the code of the sum: a shift turns each pair by k times its frequency."),
     (shift_halves, "A sine stands beside its cosine here, at 2i and 2i + 1: do not cut the vector into halves."),
     (lambda code, k: code, "The code is returned as it came."),
@@ -92,12 +93,14 @@ def check_shift(answer):
 # -- 3: rotary codes at given positions -------------------------------------------------------------------------------
 
 
-def rotate(x, positions, sign=1):
-    width = x.shape[-1]
-    angle = positions[:, None] / 10000 ** (torch.arange(0, width, 2) / width)  # (T, K/2)
+def rotate(x, positions):
+    width = x.size(-1)
+    speed = 10000 ** (-torch.arange(0, width, 2) / width)  # (K/2,)
+    angle = positions[:, None] * speed  # (T, K/2)
+    cos, sin = angle.cos(), angle.sin()
     first, second = x.chunk(2, dim=-1)  # (T, K/2) each
-    cos, sin = angle.cos(), sign * angle.sin()
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (T, K)
+    turned = first * cos - second * sin, second * cos + first * sin
+    return torch.cat(turned, dim=-1)  # (T, K)
 
 
 def rotate_neighbors(x, positions):
@@ -117,7 +120,7 @@ def mixed_layouts(x, positions):
 
 
 @check.exercise(3, "Rotary codes at given positions", reference=rotate, mistakes=[
-    (lambda x, positions: rotate(x, positions, sign=-1), "The turn goes the wrong way: check the sign of the sines."),
+    (lambda x, positions: rotate(x, -positions), "The turn goes the wrong way: check the sign of the sines."),
     (lambda x, positions: rotate(x, torch.arange(len(x))), "The rows stand at `positions`, not at 0, 1, 2, ..."),
     (rotate_neighbors, "That is the interleaved layout. Here coordinate i is paired with i + K/2."),
     (mixed_layouts, "Two layouts are mixed: the angles belong to neighbors, the coordinates to halves. No rotation results."),
@@ -134,8 +137,8 @@ def check_rotate(answer):
 
 
 def to_half_split(weight, num_heads):
-    pairs = weight.unflatten(0, (num_heads, -1, 2))  # (H, K/2, 2, D): row 2i + j of a head is pair i, member j
-    return pairs.transpose(1, 2).flatten(0, 2)  # (H * K, D): first members, then second members
+    pairs = weight.unflatten(0, (num_heads, -1, 2))  # (H, K/2, 2, D)
+    return pairs.transpose(1, 2).flatten(0, 2)  # (D, D): first members, then second
 
 
 def to_interleaved(weight, num_heads):
@@ -158,8 +161,9 @@ def check_to_half_split(answer):
 
 
 def distance_bias(num_heads, length):
-    place = torch.arange(length)
+    # One slope is one window: a steep one sees nothing far, to a flat one all is near.
     slope = 2.0 ** (-8 / num_heads * torch.arange(1, num_heads + 1))  # (H,)
+    place = torch.arange(length)  # (T,)
     return -slope[:, None, None] * (place[:, None] - place).abs()  # (H, T, T)
 
 
@@ -194,7 +198,9 @@ def check_distance_bias(answer):
 
 # -- 6: who can read backwards ----------------------------------------------------------------------------------------
 
-ANSWERS = {"none": False, "sinusoidal": True, "learned": True, "rotary": True, "penalty": False}
+# Rotary scores depend on m - n with its sign, the penalty on its absolute value.
+ANSWERS = {"none": False, "sinusoidal": True, "learned": True, "rotary": True,
+           "penalty": False}
 
 
 @check.exercise(6, "Forwards or backwards", reference=ANSWERS, mistakes=[

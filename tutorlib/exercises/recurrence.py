@@ -11,7 +11,9 @@ check = ExerciseSheet()
 # 1: two ones in a row
 
 def two_ones():
-    return torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]]), torch.tensor([0.0, -1.0]), torch.tensor([0.0, 1.0])
+    # The first unit copies the bit; the second is ReLU(bit before + bit - 1).
+    weight = torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    return weight, torch.tensor([0.0, -1.0]), torch.tensor([0.0, 1.0])
 
 
 def two_ones_without_bias():
@@ -61,9 +63,11 @@ def check_two_ones(answer):
 # 2: count the parameters
 
 def count_parameters(input_width, hidden, gates, num_layers, directions):
-    first = gates * (hidden * (input_width + hidden) + 2 * hidden)
-    later = gates * (hidden * (directions * hidden + hidden) + 2 * hidden)
-    return directions * (first + (num_layers - 1) * later)
+    total, width = 0, input_width
+    for _ in range(num_layers):
+        total += directions * gates * (hidden * (width + hidden) + 2 * hidden)
+        width = directions * hidden  # what the next layer reads
+    return total
 
 
 def count_one_bias(input_width, hidden, gates, num_layers, directions):
@@ -106,8 +110,8 @@ def check_count(answer):
 # 3: a bias for a memory
 
 def forget_bias(steps, share):
-    gate = share ** (1 / steps)
-    return math.log(gate / (1 - gate))
+    gate = share ** (1 / steps)  # gate ** steps = share
+    return math.log(gate / (1 - gate))  # for 1/e: gate = exp(-1/T), near 1 - 1/T
 
 
 def bias_is_the_gate(steps, share):
@@ -155,7 +159,7 @@ def check_bias(answer):
 # 4: the last real output
 
 def last_real(outputs, lengths):
-    return outputs[torch.arange(len(lengths)), lengths - 1]
+    return outputs[torch.arange(len(lengths)), lengths - 1]  # one position for each row
 
 
 def last_padded(outputs, lengths):
@@ -193,7 +197,7 @@ def check_last_real(answer):
 # 5: a gate that stays the same
 
 def candidate_weights(z, length):
-    return (1 - z) * z ** torch.arange(length).flip(0)
+    return (1 - z) * z ** torch.arange(length).flip(0)  # (T,): the newest comes last
 
 
 def newest_first(z, length):
@@ -230,7 +234,10 @@ def check_candidate_weights(answer):
 
 # 6: where the costs meet
 
-@check.exercise(6, "Where the costs meet", reference=1024, mistakes=[
+LENGTH = 2 * 512  # 2 n n D + 4 n D D = 8 n D D  <=>  n = 2 D
+
+
+@check.exercise(6, "Where the costs meet", reference=LENGTH, mistakes=[
     (2048, "That is where attention's core alone meets the LSTM. Add the projections."),
     (512, "n = D is too short. Write 2 n n D + 4 n D D = 8 n D D and solve for n."),
     (3072, "The projections add to attention's cost, so the crossing comes earlier, not later."),

@@ -2,13 +2,18 @@
 import torch
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.training.regularization import soft_threshold
 
 check = ExerciseSheet()
 
 
 # 1: one weight
 
-@check.exercise(1, "One weight, two penalties", reference=(-0.8, -0.7), mistakes=[
+# a / (1 + strength), and the soft threshold
+RIDGE_AND_LASSO = -1.2 / 1.5, -(1.2 - 0.5)
+
+
+@check.exercise(1, "One weight, two penalties", reference=RIDGE_AND_LASSO, mistakes=[
     ((-0.7, -0.8), "Ridge divides by 1 + strength, the lasso subtracts: give (ridge, lasso) in this order."),
     ((-0.8, -1.7), "The soft threshold moves toward zero, so a negative weight goes up."),
     ((-0.8, 0.7), "The soft threshold keeps the sign of a."),
@@ -27,7 +32,7 @@ def check_one_weight(answer):
 # 2: both penalties at once
 
 def shrink_both(values, l1, l2):
-    return values.sign() * (values.abs() - l1).clamp(min=0) / (1 + l2)
+    return soft_threshold(values, l1) / (1 + l2)  # u > 0: u - v + l1 + l2 u = 0
 
 
 def shrink_first(values, l1, l2):
@@ -129,9 +134,9 @@ def check_dropout_strengths(answer):
 # 4: what a pasted box leaves of the label
 
 def kept_share(height, width, top, left, side):
-    rows = min(top + side, height) - max(top, 0)
-    columns = min(left + side, width) - max(left, 0)
-    return 1 - max(rows, 0) * max(columns, 0) / (height * width)
+    rows = max(min(top + side, height) - max(top, 0), 0)
+    columns = max(min(left + side, width) - max(left, 0), 0)
+    return 1 - rows * columns / (height * width)
 
 
 def share_before_the_border(height, width, top, left, side):
@@ -179,7 +184,7 @@ def check_kept_share(answer):
 # 5: paired differences
 
 def paired(scores, reference):
-    difference = scores - reference
+    difference = scores - reference  # (R,), run by run
     return difference.mean(), difference.std() / len(difference) ** 0.5
 
 
@@ -228,13 +233,10 @@ def check_paired(answer):
 # 6: patience
 
 def last_good(values, patience):
-    best, waited = 0, 0
+    best = 0
     for i, value in enumerate(values):
-        if i == 0 or value < values[best]:
-            best, waited = i, 0
-        else:
-            waited += 1
-        if waited == patience:
+        best = i if value < values[best] else best
+        if i - best == patience:
             return best, i
     return best, len(values) - 1
 

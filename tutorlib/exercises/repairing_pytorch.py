@@ -9,7 +9,11 @@ check = ExerciseSheet()
 
 # 1: shapes on paper
 
-@check.exercise(1, "Shapes on paper", reference=[(5, 3, 4), (2, 9, 4), (2, 3, 7), (3, 42, 2)], mistakes=[
+# (c) chunk: two of (3, 7, 6); stack: (2, 3, 7, 6); (d) view: (3, 2, 42)
+SHAPES = [(5, 3, 4), (2, 9, 4), (2, 3, 7), (3, 42, 2)]
+
+
+@check.exercise(1, "Shapes on paper", reference=SHAPES, mistakes=[
     ([(5, 3, 1), (2, 9, 4), (2, 3, 7), (3, 42, 2)], "In the first, the sizes 4 and 1 meet at the right: the larger results."),
     ([(5, 1, 4), (2, 9, 4), (2, 3, 7), (3, 42, 2)], "In the first, 1 and 3 meet in the middle: the larger one results."),
     ([(5, 3, 4), (2, 9, 6), (2, 3, 7), (3, 42, 2)], "In the second, the inner size 6 is summed over and goes."),
@@ -29,7 +33,8 @@ def check_shapes(answer):
 # 2: whose numbers?
 
 def tokens_in(j, length, width, num_heads):
-    return [(h * length * (width // num_heads) + j) // width for h in range(num_heads)]
+    row = length * width // num_heads  # numbers in a row of the view
+    return [(h * row + j) // width for h in range(num_heads)]
 
 
 def by_head_width(j, length, width, num_heads):
@@ -82,7 +87,7 @@ def leaks(layer, x):
         edited = x.clone()
         edited[i] = torch.randn_like(x[i])
         moved = (layer(edited) - layer(x)).abs()  # (B, T, D)
-        moved[i] = 0
+        moved[i] = 0  # the edited sample itself may move
         if moved.max() > 1e-5:
             return True
     return False
@@ -181,8 +186,8 @@ def check_leaks(answer):
 # 4: a mask in half precision
 
 def masked_weights(scores, allowed):
-    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
-    return weights * allowed
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~allowed, lowest).softmax(-1) * allowed  # (T, S)
 
 
 def minus_a_billion(scores, allowed):
@@ -233,8 +238,9 @@ def check_mask(answer):
 def without_gradient(model, x):
     model.zero_grad()
     output = model(x)
-    (output * torch.randn_like(output)).sum().backward()
-    return [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    (output * torch.randn_like(output)).sum().backward()  # no two outputs cancel
+    return [name for name, p in model.named_parameters()
+            if p.grad is None or not p.grad.any()]
 
 
 def with_a_plain_sum(model, x):

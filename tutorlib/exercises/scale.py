@@ -6,7 +6,11 @@ check = ExerciseSheet()
 
 # 1: the next loss
 
-@check.exercise(1, "The next loss", reference=2.5 - 0.5 / 3, tolerance=0.005, mistakes=[
+STEPS_DOWN = [4.5 - 3, 3 - 2.5]  # each a third of the one before
+NEXT_LOSS = 2.5 - STEPS_DOWN[1] / 3
+
+
+@check.exercise(1, "The next loss", reference=NEXT_LOSS, tolerance=0.005, mistakes=[
     (2.0, "The steps are not equal: 1.5, then 0.5. What does each multiply the one before by?"),
     (2.25, "The second step is a third of the first, not half of the one before it."),
     (2.5 * 2.5 / 3, "That is a power without a floor. Look at the steps, not at the losses themselves."),
@@ -19,10 +23,11 @@ def check_next_loss(answer):
 # 2: what 6 N D misses
 
 V, T, W, LAYERS = 50257, 1024, 1600, 48
-SCORES, ATTENTION = V / (12 * LAYERS * W), T / (6 * W)
+SCORES, ATTENTION = V / (12 * LAYERS * W), T / (6 * W)  # what comes on top, over 6 N
+MISSED_SHARE = 1 - 1 / (1 + SCORES + ATTENTION)
 
 
-@check.exercise(2, "What the rule misses", reference=1 - 1 / (1 + SCORES + ATTENTION), tolerance=0.005, mistakes=[
+@check.exercise(2, "What the rule misses", reference=MISSED_SHARE, tolerance=0.005, mistakes=[
     (SCORES + ATTENTION, "That is the excess over 6 N D. Divide it by the whole."),
     (1 + SCORES + ATTENTION, "That is the true cost over 6 N D. Which share of the true cost lies beyond the rule?"),
     (1 / (1 + SCORES + ATTENTION), "That is the share that the rule catches."),
@@ -38,7 +43,7 @@ def check_missed(answer):
 # 3: twenty tokens a parameter
 
 def spend(flops):
-    size = (flops / 120) ** 0.5
+    size = (flops / (6 * 20)) ** 0.5  # C = 6 N D = 6 N 20 N
     return size, 20 * size
 
 
@@ -83,6 +88,7 @@ def check_spend(answer):
 # 4: the best size
 
 def best_size(A, alpha, B, beta, flops):
+    # alpha A N^-alpha = beta B D^-beta, with D = flops / (6 N)
     return (alpha * A / (beta * B) * (flops / 6) ** beta) ** (1 / (alpha + beta))
 
 
@@ -127,7 +133,8 @@ def check_best_size(answer):
 # 5: the best possible accuracy
 
 def best_accuracy(symbols, labels, shots):
-    return 1 - (1 - 1 / labels) * (1 - 1 / symbols) ** shots
+    not_seen = (1 - 1 / symbols) ** shots
+    return 1 - (1 - 1 / labels) * not_seen
 
 
 def accuracy_without_guessing(symbols, labels, shots):

@@ -10,7 +10,13 @@ check = ExerciseSheet()
 
 # -- 1. By hand --------------------------------------------------------------------------------------------------------
 
-@check.exercise(1, "By hand", reference=(0.31, 2.17), tolerance=0.006, mistakes=[
+# Scores 0, 3, 2; divided by 1.414: 0, 2.12, 1.41; exponentials 1, 8.34, 4.11.
+# Their sum is 13.46, the weights are 0.07, 0.62, 0.31.
+# Output 0.62 (0, 3) + 0.31 (1, 1) = (0.31, 2.17): money has drowned out the water.
+OUTPUT = (0.31, 2.17)
+
+
+@check.exercise(1, "By hand", reference=OUTPUT, tolerance=0.006, mistakes=[
     ((0.26, 2.37), "These are the numbers without the scale: divide the scores by the root of 2 before the exponential."),
     ((0.33, 1.97), "You divided the scores by 2. The width is 2, the divisor is its root."),
     ((0.40, 2.20), "You divided the scores by their sum. The weights are proportional to their exponentials."),
@@ -22,7 +28,7 @@ def check_by_hand(answer):
 # -- 2. A softmax that survives large scores ---------------------------------------------------------------------------
 
 def stable_softmax(scores):
-    exponentials = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    exponentials = (scores - scores.amax(dim=-1, keepdim=True)).exp()  # row by row
     return exponentials / exponentials.sum(dim=-1, keepdim=True)
 
 
@@ -57,12 +63,14 @@ def check_softmax(answer):
 
 # -- 3. Attention with a mask ------------------------------------------------------------------------------------------
 
+def attention(query, key, value, mask):
+    # The colleague's hidden keys took part in the sum: what remains is less than one.
+    scores = query @ key.mT / math.sqrt(query.size(-1))  # (B, T, S)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1) @ value  # (B, T, V)
+
+
 def hide(scores, mask):
     return scores.masked_fill(~mask, -math.inf)
-
-
-def attention(query, key, value, mask):
-    return stable_softmax(hide(query @ key.mT / math.sqrt(query.size(-1)), mask)) @ value
 
 
 def without_scale(query, key, value, mask):
@@ -120,7 +128,11 @@ def check_attention(answer):
 
 # -- 4. Another variance -----------------------------------------------------------------------------------------------
 
-@check.exercise(4, "Another variance", reference=1 / 32, mistakes=[
+# Var(q_i k_i) = 4 * 4 = 16; the sum of 64 has variance 1024, standard deviation 32.
+FACTOR = 1 / 32
+
+
+@check.exercise(4, "Another variance", reference=FACTOR, mistakes=[
     (1 / 8, "This is right for coordinates of variance 1. Here every product of coordinates has variance 4 times 4."),
     (1 / 16, "Variances of factors multiply: a product of two coordinates has the variance 16, not 4."),
     (1 / 1024, "This would divide by the variance of a score. A factor of c multiplies the variance by its square."),
@@ -134,6 +146,7 @@ def check_variance(answer):
 # -- 5. Backward through softmax ---------------------------------------------------------------------------------------
 
 def softmax_backward(weights, gradient):
+    # (diag(p) - p pᵀ) g = p * g - p (p · g)
     return weights * (gradient - (weights * gradient).sum(dim=-1, keepdim=True))
 
 
@@ -167,7 +180,10 @@ def check_backward(answer):
 # -- 6. Scale without a scale ------------------------------------------------------------------------------------------
 
 def equivalent_setting(learning_rate, d_k):
-    return d_k ** -0.25, learning_rate * d_k ** -0.5
+    # The scores shrink by c², so c² = 1/√d_k.
+    # The loss is a function of W = W'/c, so its gradient by W' is that by W over c.
+    # W' must move by c times the step of W: rate' / c = c · rate, so rate' = c² · rate.
+    return d_k**-0.25, learning_rate * d_k**-0.5
 
 
 def rate_left_alone(learning_rate, d_k):

@@ -7,7 +7,7 @@ In a chapter the reader writes::
     check(3, my_attention)
 
 and reads one line: ``Exercise 3: passed.``, ``Exercise 3: not attempted.``, or ``Exercise 3: not yet.`` with a hint.
-Whatever the answer does, ``check`` prints a sentence and never raises.
+Whatever the answer does, ``check`` prints a sentence and never raises. ``check.solution(3)`` shows the sheet's answer.
 
 How to write a sheet
 --------------------
@@ -24,7 +24,7 @@ answer, the usual mistakes with the hint that each deserves, and a *checker*. A 
 
 
     def softmax(scores):
-        return scores.softmax(-1)
+        return scores.softmax(-1)  # (T, S)
 
 
     def over_queries(scores):
@@ -47,7 +47,10 @@ answer, the usual mistakes with the hint that each deserves, and a *checker*. A 
         return weights
 
 
-    @check.exercise(2, "Count the scores", reference=512 * 512, mistakes=[
+    NUM_SCORES = 512 * 512  # every query meets every key
+
+
+    @check.exercise(2, "Count the scores", reference=NUM_SCORES, mistakes=[
         (512, "Every query meets every key: T times S scores, not T."),
     ])
     def check_count(answer):
@@ -79,15 +82,17 @@ In the chapter, after the text under ``### Exercise 1``, come two cells. The stu
 
     check(1, my_softmax)            # Exercise 1: not attempted.
 
-and, tagged ``hide-cell`` and executed, the solution, under a name that does not overwrite the reader's::
+and, tagged ``hide-cell`` and executed, the solution, which is nowhere but in the sheet::
 
-    def softmax_solution(scores):
-        return scores.softmax(-1)   # (T, S)
+    check.solution(1)
 
-    check(1, softmax_solution)      # Exercise 1: passed.
+Its output is the source of the reference, with the functions and values of the sheet that it needs and the comments
+directly above them. So write a reference to be read: shapes in comments, lines of at most 88 columns, no name that the
+page lacks. A value gets a name too, and a comment that says how it comes about.
 
 The stub of an exercise whose answer is a value is ``my_count = ...``. ``tests/exercises/test_sheets.py`` holds each
-sheet to these rules: references pass, mistakes fail with their hints, and the chapter's headings match.
+sheet to these rules: references pass, mistakes fail with their hints, and the chapter has the sheet's exercises and
+shows its solutions as they are now.
 """
 import re
 import traceback
@@ -97,6 +102,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from tutorlib.exercises.solution import Solution, reference_source
 
 __all__ = ["Exercise", "ExerciseSheet", "Wrong", "difference"]
 
@@ -154,7 +161,11 @@ class Exercise:
 
 
 class ExerciseSheet:
-    """A chapter's exercises. ``sheet(number, answer)`` prints the verdict; ``@sheet.exercise(...)`` adds one."""
+    """A chapter's exercises.
+
+    ``sheet(number, answer)`` prints the verdict, ``sheet.solution(number)`` shows the reference, and
+    ``@sheet.exercise(...)`` adds one.
+    """
 
     def __init__(self) -> None:
         self.exercises: dict[int, Exercise] = {}
@@ -176,15 +187,29 @@ class ExerciseSheet:
 
     def __call__(self, number: int, answer: Any = ...) -> None:
         """Check an answer and print one line. Never raises, whatever the answer does."""
-        if not isinstance(number, int) or number not in self.exercises:
-            known = ", ".join(map(str, sorted(self.exercises)))
-            print(f"There is no such exercise. Call check(number, answer) with one of the numbers {known}.")
+        if not self._has(number):
+            print(f"There is no such exercise. Call check(number, answer) with one of the numbers {self._numbers()}.")
             return
         try:
             verdict = self.exercises[number].judge(answer)
         except Exception as error:  # an answer can be stranger than the comparison foresaw
             verdict = f"not yet. {_exception_message(error)}"
         print(f"Exercise {number}: {verdict}")
+
+    def solution(self, number: int) -> Solution:
+        """The source of an exercise's reference, which a notebook shows as code.
+
+        Raises ``ValueError`` for a number that is not on the sheet.
+        """
+        if not self._has(number):
+            raise ValueError(f"number must be that of an exercise, one of {self._numbers()}, but is {number!r}")
+        return Solution(reference_source(self.exercises[number].checker))
+
+    def _has(self, number: Any) -> bool:
+        return isinstance(number, int) and number in self.exercises
+
+    def _numbers(self) -> str:
+        return ", ".join(map(str, sorted(self.exercises)))
 
 
 def difference(got: Any, expected: Any, tolerance: float = 1e-4) -> str:

@@ -12,7 +12,10 @@ check = ExerciseSheet()
 
 # 1: a norm by hand
 
-@check.exercise(1, "A norm by hand", reference=-math.sqrt(2), tolerance=0.01, mistakes=[
+FIRST_ENTRY = (2 - 4) / math.sqrt((4 + 0 + 0 + 4) / 4)
+
+
+@check.exercise(1, "A norm by hand", reference=FIRST_ENTRY, tolerance=0.01, mistakes=[
     (-2 / math.sqrt(8 / 3), "The variance is the mean of the four squares: divide their sum by D, not by D - 1."),
     (-1.0, "You divided by the variance. Divide by its root."),
     (-2.0, "The mean is subtracted; now divide by the standard deviation."),
@@ -28,7 +31,8 @@ def check_norm(answer):
 
 def decoder_parameters(width, hidden):
     attention = 4 * (width * width + width)
-    return 2 * attention + 2 * width * hidden + hidden + width + 3 * 2 * width
+    feed_forward = 2 * width * hidden + hidden + width
+    return 2 * attention + feed_forward + 3 * 2 * width  # a norm: weight and bias
 
 
 def encoder_parameters(width, hidden):
@@ -74,7 +78,10 @@ def check_count(answer):
 
 # 3: how the sums grow
 
-@check.exercise(3, "How the sums grow", reference=math.sqrt(13), tolerance=0.005, mistakes=[
+DEVIATION = math.sqrt(1 + 6 * 2)  # two sublayers a layer; the last norm undoes it
+
+
+@check.exercise(3, "How the sums grow", reference=DEVIATION, tolerance=0.005, mistakes=[
     (13.0, "That is the variance."),
     (math.sqrt(7), "An encoder layer has two sublayers, and each adds a term."),
     (math.sqrt(12), "The input has variance 1 too."),
@@ -89,7 +96,8 @@ def check_growth(answer):
 # 4: the shift
 
 def decoder_input(labels, begin):
-    return torch.cat([torch.full_like(labels[:, :1], begin), labels[:, :-1]], dim=1)  # (B, T)
+    first = torch.full_like(labels[:, :1], begin)  # (B, 1)
+    return torch.cat([first, labels[:, :-1]], dim=1)  # (B, T)
 
 
 def not_shifted(labels, begin):
@@ -133,7 +141,10 @@ def check_shift(answer):
 
 # 5: a bag of symbols
 
-@check.exercise(5, "A bag of symbols", reference=sum(1 / left for left in range(1, 9)) / 8, tolerance=0.005, mistakes=[
+SHARE = sum(1 / left for left in range(1, 9)) / 8  # k left: right once in k
+
+
+@check.exercise(5, "A bag of symbols", reference=SHARE, tolerance=0.005, mistakes=[
     (1 / 8, "That is the first symbol. The later ones are easier: fewer symbols are left."),
     (1.0, "The last symbol is certain, the first is not: which of the eight stood last in the source, a bag does not say."),
     (sum(1 / left for left in range(1, 9)), "That is the expected number of right symbols. Divide by eight."),
@@ -147,40 +158,47 @@ def check_bag(answer):
 
 # 6: repair a decoder layer
 
-def pre_norm_decoder(layer, y, memory, *, causal=True, keep=True, normalize_memory=False, feed=True):
+def pre_norm_decoder(layer, y, memory):
+    y = y + layer.attention(layer.attention_norm(y), causal=True)  # it lacked the mask
+    query = layer.cross_attention_norm(y)  # (B, T, D); memory is normalized already
+    y = y + layer.cross_attention(query, memory)  # the sum had lost y
+    return y + layer.feed_forward(layer.feed_forward_norm(y))  # (B, T, D)
+
+
+def faulty_decoder(layer, y, memory, *, causal=True, keep=True, normalize_memory=False):
     y = y + layer.attention(layer.attention_norm(y), causal=causal)
-    q = layer.cross_attention_norm(y)
-    z = layer.cross_attention_norm(memory) if normalize_memory else memory
-    y = (y if keep else q) + layer.cross_attention(q, z)
-    return y + layer.feed_forward(layer.feed_forward_norm(y)) if feed else y
+    query = layer.cross_attention_norm(y)
+    source = layer.cross_attention_norm(memory) if normalize_memory else memory
+    y = (y if keep else query) + layer.cross_attention(query, source)
+    return y + layer.feed_forward(layer.feed_forward_norm(y))
 
 
 def as_given(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, causal=False, keep=False, normalize_memory=True)
+    return faulty_decoder(layer, y, memory, causal=False, keep=False, normalize_memory=True)
 
 
 def sees_the_future(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, causal=False)
+    return faulty_decoder(layer, y, memory, causal=False)
 
 
 def loses_the_sum(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, keep=False)
+    return faulty_decoder(layer, y, memory, keep=False)
 
 
 def normalizes_memory(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, normalize_memory=True)
+    return faulty_decoder(layer, y, memory, normalize_memory=True)
 
 
 def only_masked(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, keep=False, normalize_memory=True)
+    return faulty_decoder(layer, y, memory, keep=False, normalize_memory=True)
 
 
 def future_and_sum(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, causal=False, keep=False)
+    return faulty_decoder(layer, y, memory, causal=False, keep=False)
 
 
 def future_and_memory(layer, y, memory):
-    return pre_norm_decoder(layer, y, memory, causal=False, normalize_memory=True)
+    return faulty_decoder(layer, y, memory, causal=False, normalize_memory=True)
 
 
 def reads_itself(layer, y, memory):

@@ -4,13 +4,19 @@ from itertools import pairwise
 import torch
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.text.bpe import learn_merges
 
 check = ExerciseSheet()
 
 
 # 1: four merges by hand
 
-@check.exercise(1, "Four merges by hand", reference="low", mistakes=[
+COUNTS = {b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}
+MERGES = [(first + second).decode() for first, second in learn_merges(COUNTS, 260)]
+FOURTH = MERGES[-1]  # behind es, est and lo
+
+
+@check.exercise(1, "Four merges by hand", reference=FOURTH, mistakes=[
     ("es", "That is the first merge, of two pairs with count 9 the one that comes first in the alphabet."),
     ("est", "That is the second merge. Two are left."),
     ("st", "After the first merge, es, most of s t stands inside es t: count again."),
@@ -30,7 +36,10 @@ def check_merge(answer):
 
 # 2: count the bytes
 
-@check.exercise(2, "Count the bytes", reference=11, mistakes=[
+TOKENS_WITHOUT_MERGES = len("Zoë: 9 €".encode())  # 6 of one byte, ë of two, € of three
+
+
+@check.exercise(2, "Count the bytes", reference=TOKENS_WITHOUT_MERGES, mistakes=[
     (8, "Those are the characters. How many bytes does UTF-8 take for ë, and for €?"),
     (10, "One of them takes more: ë lies below U+0800 and takes two bytes; € is U+20AC."),
     (9, "€ is U+20AC, above U+07FF: it takes more than one byte."),
@@ -46,8 +55,9 @@ def check_bytes(answer):
 
 def merge_by_rank(word, ranks):
     parts = [bytes([byte]) for byte in word]
-    while known := [(ranks[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in ranks]:
-        i = min(known)[1]
+    while known := [(ranks[pair], i) for i, pair in enumerate(pairwise(parts))
+                    if pair in ranks]:
+        i = min(known)[1]  # the lowest rank, of equals the leftmost
         parts[i:i + 2] = [parts[i] + parts[i + 1]]
     return parts
 
@@ -110,10 +120,11 @@ def check_ranks(answer):
 # 4: fewest pieces
 
 def fewest_pieces(word, vocabulary):
-    best = {0: []}
+    best = {0: []}  # how far -> the pieces up to there
     for end in range(1, len(word) + 1):
-        cuts = [best[start] + [("##" if start else "") + word[start:end]] for start in range(end)
-                if start in best and ("##" if start else "") + word[start:end] in vocabulary]
+        cuts = [best[start] + [("##" if start else "") + word[start:end]]
+                for start in range(end) if start in best
+                and ("##" if start else "") + word[start:end] in vocabulary]
         if cuts:
             best[end] = min(cuts, key=len)
     return best.get(len(word), ["[UNK]"])
@@ -180,7 +191,7 @@ def pad_left(rows, pad):
     longest = max(map(len, rows))
     tokens = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return tokens, mask
+    return tokens, mask  # (B, T) each
 
 
 def pad_right(rows, pad):
@@ -224,7 +235,12 @@ def check_pad(answer):
 
 # 6: sort before you pad
 
-@check.exercise(6, "Sort before you pad", reference=(1 - 24 / 34, 1 - 24 / 26), tolerance=0.01, mistakes=[
+REAL = 3 + 9 + 4 + 8
+# In order, then sorted: a batch is as wide as its longest text.
+SHARES = 1 - REAL / (2 * 9 + 2 * 8), 1 - REAL / (2 * 4 + 2 * 9)
+
+
+@check.exercise(6, "Sort before you pad", reference=SHARES, tolerance=0.01, mistakes=[
     ((24 / 34, 24 / 26), "Those are the shares of real tokens; padding is the rest."),
     ((10 / 24, 2 / 24), "You divided by the real tokens. The share is of all places, padding included."),
     ((10, 2), "Those are the numbers of padded places; the share divides by all places."),
