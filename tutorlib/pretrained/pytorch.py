@@ -14,7 +14,7 @@ from tutorlib.layers import (
     TransformerLayer,
 )
 from tutorlib.layers.recurrent import GRU, LSTM, RNN, Recurrent
-from tutorlib.pretrained.weights import assign, empty, refusal
+from tutorlib.pretrained.weights import assign, empty, refusal, unwrapped
 
 
 def from_torch(module: nn.Module) -> nn.Module:
@@ -25,7 +25,7 @@ def from_torch(module: nn.Module) -> nn.Module:
     `nn.LSTM` and `nn.GRU`. Ours are batch first, whatever `batch_first` said. Raises ValueError naming an option that ours
     lacks, TypeError for other classes.
     """
-    module = getattr(module, "_orig_mod", module)  # a compiled one wraps its own
+    module = unwrapped(module)
     for peer, convert in CONVERTERS.items():
         if type(module) is peer:
             return convert(module).train(module.training)
