@@ -3,11 +3,14 @@
 import math
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tutorlib.training import constant, load_checkpoint, save_checkpoint, train, warmup_linear
+from tutorlib.data.batches import ShuffledBatches
+from tutorlib.training import constant, load_checkpoint, train, warmup_linear
+from tutorlib.training.loop import update
 
 
 def batches(step):
@@ -52,6 +55,56 @@ def test_one_step_is_the_step_by_hand():
         loss(other, batches(step)).backward()
         optimizer.step()
     assert same(model, other)
+
+
+def mean_loss(model, batch):
+    x, y = batch
+    return (model(x) - y).square().mean()
+
+
+def test_gradients_of_micro_batches_add_up_to_that_of_the_batch():
+    """Four of 8 are one of 32: the gradient, the loss, and, through `train`, the weights after two epochs."""
+    x = torch.randn(64, 4)
+    data = x, x.sum(1, keepdim=True)
+    results = []
+    for size, accumulate in ((32, 1), (8, 4)):
+        batches = ShuffledBatches(*data, batch_size=size)
+        model, _ = make(dropout=0.0)
+        frozen = torch.optim.SGD(model.parameters(), lr=0.0)
+        first = update(model, batches, mean_loss, frozen, 1, accumulate=accumulate)
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        history = train(model, batches, mean_loss, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), steps=4,
+                        accumulate=accumulate, progress=False)
+        results.append((first, gradients, history.losses, history.gradient_norms, list(model.parameters())))
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+    assert results[0][2][0] > 1.1 * results[0][2][-1]
+
+
+def test_each_micro_batch_is_used_once_and_in_turn():
+    asked = []
+    model, optimizer = make()
+    train(model, lambda number: (asked.append(number), batches(number))[1], loss, optimizer, steps=3, accumulate=2,
+          progress=False)
+    assert asked == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_parameter_that_the_optimizer_does_not_have_is_left_alone_and_does_not_count_in_the_norm():
+    """Nothing clears its gradient, which grows from step to step; the others' steps are those of a run where it has none."""
+    runs = []
+    for frozen in (True, False):
+        model, _ = make(dropout=0.0)
+        model[0].requires_grad_(not frozen)
+        history = train(model, batches, loss, torch.optim.SGD(model[3].parameters(), lr=0.1), steps=20, clip_norm=0.1,
+                        progress=False)
+        runs.append((model, history))
+    assert same(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    model, _ = make()
+    _, optimizer = make()
+    with pytest.raises(ValueError, match="optimizer must have parameters of the model, got a AdamW of 4 others"):
+        train(model, batches, loss, optimizer, steps=1, progress=False)
 
 
 def test_learns_and_records():
@@ -134,6 +187,8 @@ def test_a_run_ends_where_stop_says_so_after_an_evaluation(tmp_path):
 def test_stop_without_an_evaluation_is_refused():
     with pytest.raises(ValueError, match="stop needs an evaluation to look at: expected evaluate, got None"):
         run(3, stop=lambda history: True)
+    with pytest.raises(ValueError, match="evaluate_every = 5 needs something to do then: expected evaluate, got None"):
+        run(3, evaluate_every=5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -176,6 +231,60 @@ def test_resumed_run_is_the_unbroken_run_bit_for_bit(tmp_path, broken_at):
     assert torch.equal(unbroken[3], resumed[3])
     for a, b in zip(unbroken[1].state.values(), resumed[1].state.values(), strict=True):
         assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_after_an_error_the_file_has_the_steps_up_to_the_last_interval(tmp_path):
+    def broken(step):
+        if step == 7:
+            raise Interrupted
+        return batches(step)
+
+    model, optimizer = make()
+    with pytest.raises(Interrupted):
+        train(model, broken, loss, optimizer, steps=20, checkpoint=tmp_path / "run.pt", checkpoint_every=3, progress=False)
+    assert load_checkpoint(tmp_path / "run.pt")["history"]["steps"] == [0, 1, 2, 3, 4, 5]
+
+
+def test_numbers_of_numpy_do_not_hinder_a_resumed_run(tmp_path):
+    """Learning rate, its schedule, the loss's scale and what evaluate returns may all be NumPy's; the history has Python's."""
+    def go(steps):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=np.float64(0.01), weight_decay=np.float32(0.5))
+        return train(model, batches, lambda m, b: loss(m, b) * np.float32(2.0), optimizer, steps=steps,
+                     schedule=lambda step: np.float64(1 / (1 + step)), evaluate=lambda m: {"score": np.float64(0.5)},
+                     evaluate_every=np.int64(2), checkpoint=tmp_path / "run.pt", progress=False)
+
+    go(4)
+    assert go(6).evaluations == [(2, {"score": 0.5}), (4, {"score": 0.5}), (6, {"score": 0.5})]
+    history = load_checkpoint(tmp_path / "run.pt")["history"]
+    assert {type(number) for name in ("losses", "learning_rates", "gradient_norms") for number in history[name]} == {float}
+
+
+def test_a_rate_that_is_a_tensor_is_recorded_as_a_number_and_comes_back():
+    model, _ = make()
+    rate = torch.tensor(0.5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    history = train(model, batches, loss, optimizer, steps=2, schedule=lambda step: 0.5, progress=False)
+    assert history.learning_rates == [0.25, 0.25] and optimizer.param_groups[0]["lr"] is rate
+
+
+def test_what_cannot_be_saved_is_refused_before_work_is_lost(tmp_path):
+    evaluate = {"evaluate": lambda model: np.ones(2), "evaluate_every": 1}
+    with pytest.raises(ValueError, match="what evaluate returned is a ndarray, which a checkpoint does not hold"):
+        run(1000, checkpoint=tmp_path / "run.pt", **evaluate)
+    assert len(run(3, **evaluate)[2].evaluations) == 3  # without a checkpoint it may return anything
+    with pytest.raises(ValueError, match=r"about\['call'\] is a function"):
+        run(1000, checkpoint=tmp_path / "run.pt", about={"call": run})
+    for path in (tmp_path / "nowhere" / "run.pt", tmp_path):
+        with pytest.raises(ValueError, match="checkpoint must be a file's path in a folder that is there, got "):
+            run(1000, checkpoint=path)
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf, -0.1, np.float64("nan")])
+def test_a_schedules_factor_that_is_none_is_refused(factor):
+    with pytest.raises(ValueError, match=f"schedule must give a finite factor of at least 0, got {float(factor)} at step 2"):
+        run(5, schedule=lambda step: factor if step == 2 else 1.0)
 
 
 def test_a_finished_run_is_loaded_and_not_trained_again(tmp_path):
@@ -230,35 +339,6 @@ def test_a_checkpoint_says_what_the_run_is(tmp_path):
     assert load_checkpoint(tmp_path / "run.pt")["about"] is None
 
 
-def test_checkpoints_that_do_not_fit_are_refused_and_nothing_is_touched(tmp_path):
-    path = tmp_path / "run.pt"
-    run(6, checkpoint=path)
-    other = nn.Linear(3, 3)
-    before = other.weight.detach().clone()
-    with pytest.raises(ValueError, match="run.pt holds another model's weights; expected those of this Linear"):
-        train(other, batches, loss, torch.optim.SGD(other.parameters(), lr=0.1), steps=9, checkpoint=path, progress=False)
-    assert torch.equal(other.weight, before)
-    wider = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Dropout(), nn.Linear(9, 1))  # the same names, other shapes
-    with pytest.raises(ValueError, match="run.pt holds another model's weights"):
-        train(wider, batches, loss, torch.optim.AdamW(wider.parameters()), steps=9, checkpoint=path, progress=False)
-    with pytest.raises(ValueError, match="run.pt has done 6 steps; expected at most steps = 5"):
-        run(5, checkpoint=path)
-    with pytest.raises(ValueError, match="generators must be 0, .*, got 1"):
-        run(9, checkpoint=path, generators=[torch.Generator()])
-    model, _ = make(seed=1)
-    before = model[0].weight.detach().clone()
-    two_groups = torch.optim.AdamW([{"params": model[0].parameters()}, {"params": model[3].parameters()}])
-    with pytest.raises(ValueError, match="run.pt holds another optimizer's state"):
-        train(model, batches, loss, two_groups, steps=9, checkpoint=path, progress=False)
-    assert torch.equal(model[0].weight, before)
-    save_checkpoint(path, step=1)
-    with pytest.raises(ValueError, match=r"run.pt lacks \['history', 'model', 'optimizer', 'random'\]"):
-        run(9, checkpoint=path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="run.pt is truncated"):
-        run(9, checkpoint=path)
-
-
 def test_bfloat16_autocast_reaches_the_model():
     seen = []
     model, optimizer = make()
@@ -285,7 +365,8 @@ def test_runs_without_tqdm(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("steps", 0), ("evaluate_every", 0), ("checkpoint_every", -1), ("clip_norm", 0.0), ("clip_norm", math.nan),
+    [("steps", 0), ("steps", 2.5), ("accumulate", 0), ("accumulate", 1.5), ("evaluate_every", 0),
+     ("checkpoint_every", -1), ("clip_norm", 0.0), ("clip_norm", math.nan),
      ("autocast", torch.float16)],
 )
 def test_wrong_arguments_are_refused_by_name(argument, value):
