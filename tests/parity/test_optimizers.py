@@ -91,3 +91,34 @@ def test_state_through_a_file(method, first, tmp_path):
             changing = method(models[0], lr=123.0)  # the options come from the state, too
             changing.load_state_dict(load_checkpoint(tmp_path / "state")["optimizer"])
         step_both((changing, reference), models, step, 0, used)
+
+
+@pytest.mark.parametrize("theirs, options, ours, message", [
+    (torch.optim.SGD, {"momentum": 0.9, "dampening": 0.5}, SGD, "dampening = 0.5 has no effect in this SGD; expected 0"),
+    (torch.optim.SGD, {"maximize": True}, SGD, "maximize = True has no effect in this SGD; expected False"),
+    (torch.optim.Adam, {"amsgrad": True}, Adam, "amsgrad = True has no effect in this Adam; expected False"),
+    (torch.optim.AdamW, {"maximize": True}, AdamW, "maximize = True has no effect in this AdamW; expected False"),
+    (torch.optim.Adam, {}, AdamW, "decoupled_weight_decay = False has no effect in this AdamW; expected True"),
+    (torch.optim.AdamW, {}, Adam, "decoupled_weight_decay = True has no effect in this Adam; expected False"),
+    (torch.optim.SGD, {}, Adam, "state_dict has no betas; expected that of Adam"),
+    (torch.optim.Adam, {}, SGD, "state_dict has no momentum; expected that of SGD"),
+    (torch.optim.NAdam, {}, Adam, "decoupled_weight_decay|momentum_decay = 0.004 has no effect in this Adam"),
+])
+def test_what_a_state_asks_for_and_ours_does_not_do_is_refused(theirs, options, ours, message):
+    """By name, and the optimizer is then as it was."""
+    optimizer = ours(parameters(0, torch.float64), lr=0.5)
+    before = optimizer.state_dict()
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(theirs(parameters(0, torch.float64), **options).state_dict())
+    assert optimizer.state_dict() == before
+
+
+def test_how_torch_computes_a_step_is_no_matter_and_a_rate_that_is_a_tensor_becomes_a_number():
+    state = torch.optim.AdamW(parameters(0, torch.float32), lr=torch.tensor(0.5), foreach=False, capturable=True).state_dict()
+    optimizer = AdamW(parameters(0, torch.float32))
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.5 and type(optimizer.param_groups[0]["lr"]) is float
+    state["param_groups"][0]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="lr must be a finite number of at least 0, got nan"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["lr"] == 0.5

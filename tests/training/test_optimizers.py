@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tutorlib.training import train, warmup_cosine
+from tutorlib.training import decay_groups, train, warmup_cosine
 from tutorlib.training.optimizers import SGD, Adam, AdamW
 
 
@@ -111,6 +112,11 @@ def test_a_closure_is_called_with_gradients_and_its_loss_returned():
     (SGD, {"nesterov": True}, "nesterov=True needs a momentum above 0, got momentum=0.0"),
     (Adam, {"betas": (0.9, 1.0)}, r"betas must be two numbers of at least 0 and below 1, got \(0.9, 1.0\)"),
     (AdamW, {"betas": (-0.1, 0.9)}, r"betas must be two numbers of at least 0 and below 1, got \(-0.1, 0.9\)"),
+    (SGD, {"lr": "fast"}, "lr must be a finite number of at least 0, got fast"),
+    (SGD, {"momentum": math.nan}, "momentum must be at least 0 and below 1, got nan"),
+    (AdamW, {"weight_decay": math.nan}, "weight_decay must be a finite number of at least 0, got nan"),
+    (Adam, {"betas": 0.9}, "betas must be two numbers of at least 0 and below 1, got 0.9"),
+    (Adam, {"betas": (math.nan, 0.9)}, r"betas must be two numbers of at least 0 and below 1, got \(nan, 0.9\)"),
     (Adam, {"betas": (0.9,)}, r"betas must be two numbers of at least 0 and below 1, got \(0.9,\)"),
 ])
 def test_options_out_of_range_are_refused(method, options, message):
@@ -118,6 +124,54 @@ def test_options_out_of_range_are_refused(method, options, message):
         method([number(1.0)], **options)
     with pytest.raises(ValueError, match=message):  # of a group, too
         method([{"params": [number(1.0)]}, {"params": [number(2.0)], **options}])
+
+
+@pytest.mark.parametrize("method, options, message", [
+    (SGD, {"dampening": 0.5}, "dampening = 0.5 has no effect in this SGD; expected 0"),
+    (Adam, {"amsgrad": True}, "amsgrad = True has no effect in this Adam; expected False"),
+    (AdamW, {"momentum": 0.9}, "momentum = 0.9 has no effect in this AdamW; expected no such option"),
+])
+def test_a_groups_option_that_has_no_effect_is_refused(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        method([{"params": [number(1.0)], **options}])
+
+
+def test_a_rate_that_is_a_tensor_or_numpys_is_a_number():
+    for rate in (torch.tensor(0.5), np.float64(0.5), np.float32(0.5)):
+        weight = number(1.0)
+        assert walk(SGD([weight], lr=rate), weight, [1.0]) == [0.5]
+        betas = np.float32(0.5), torch.tensor(0.5)
+        assert walk(AdamW([weight], lr=rate, betas=betas, eps=0.0, weight_decay=0.0), weight, [1.0]) == [0.0]
+
+
+class EveryKind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale, self.table, self.kernel = nn.Parameter(torch.tensor(1.0)), nn.Embedding(3, 2), nn.Conv1d(2, 2, 3)
+        self.norm, self.tied = nn.LayerNorm(2), self.table
+
+
+def test_weights_decay_and_all_other_parameters_are_spared():
+    model = EveryKind()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = decay_groups(model, 0.1)
+    assert [[names[id(parameter)] for parameter in group["params"]] for group in groups] == [
+        ["table.weight", "kernel.weight"], ["scale", "kernel.bias", "norm.weight", "norm.bias"]]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for method in (AdamW, torch.optim.AdamW):
+        method(decay_groups(model, 0.1), lr=0.5).step()
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(parameter, old * (0.95**2 if parameter.dim() > 1 else 1.0))
+    assert decay_groups(nn.Linear(2, 2, bias=False), 0.1)[1]["params"] == []
+
+
+@pytest.mark.parametrize("weight_decay", [-0.1, math.nan, math.inf, None])
+def test_a_decay_that_is_none_is_refused(weight_decay):
+    with pytest.raises(ValueError, match=f"weight_decay must be a finite number of at least 0, got {weight_decay}"):
+        decay_groups(nn.Linear(2, 2), weight_decay)
 
 
 def test_gradients_that_are_sparse_or_complex_are_refused():
