@@ -1,10 +1,12 @@
 """Batches: every example once an epoch, the same batch for the same step, random numbers by seed and step."""
 
+import math
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tutorlib.data.batches import LengthBuckets, RandomWindows, ShuffledBatches, padding_share
+from tutorlib.data.batches import LengthBuckets, RandomWindows, ShuffledBatches, numbered_generator, padding_share
 
 NUMBERS = torch.arange(10)
 
@@ -175,3 +177,76 @@ def test_buckets_refuse(arguments, message):
 def test_a_pool_of_none_is_refused():
     with pytest.raises(ValueError, match="pool must be at least 1, got 0"):
         LengthBuckets([1, 2], pool=0)
+
+
+def drawn(generator):
+    return torch.rand(4, generator=generator).tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 77, 2**32 + 1, -5])
+def test_the_numbers_of_a_seed_and_step_stay_what_they_are(seed):
+    """The chapters' outputs stand on these two formulas."""
+    for number in (0, 1, 12_345):
+        assert drawn(numbered_generator(seed, number)) == drawn(torch.Generator().manual_seed(seed * 1_000_003 + number))
+    batches = ShuffledBatches(NUMBERS, batch_size=5, seed=seed,
+                              augment=lambda batch, generator: (batch, torch.rand(4, generator=generator)))
+    rows, noise = batches(7)  # the second batch of epoch 3
+    order = torch.randperm(10, generator=torch.Generator().manual_seed((seed * 1_000_003 + 3) * 2))
+    assert torch.equal(rows, order[5:])
+    assert noise.tolist() == drawn(torch.Generator().manual_seed((seed * 1_000_003 + 7) * 2 + 1))
+
+
+def test_a_huge_seed_is_a_seed():
+    for make in (lambda seed: ShuffledBatches(NUMBERS, batch_size=10, seed=seed)(3)[0],
+                 lambda seed: RandomWindows(NUMBERS, 2, seed=seed)(3)[0],
+                 lambda seed: torch.tensor(list(LengthBuckets(LENGTHS, 100, seed=seed)))):
+        assert torch.equal(make(10**15), make(10**15)) and not torch.equal(make(10**15), make(10**15 + 1))
+        assert torch.equal(make(10**15), make(10**15 % 2**32))  # 32 bits count
+
+
+@pytest.mark.parametrize("make", [
+    lambda seed: numbered_generator(seed, 0), lambda seed: ShuffledBatches(NUMBERS, batch_size=1, seed=seed),
+    lambda seed: RandomWindows(NUMBERS, 2, seed=seed), lambda seed: LengthBuckets([1], seed=seed)])
+@pytest.mark.parametrize("seed", [0.5, math.nan, None, "1"])
+def test_what_is_no_seed_is_refused_at_once(make, seed):
+    with pytest.raises(ValueError, match=f"seed must be an integer and steps or epochs count from 0, got seed {seed}"):
+        make(seed)
+
+
+@pytest.mark.parametrize("step", [-1, 0.5])
+def test_steps_count_from_0(step):
+    batches = ShuffledBatches(NUMBERS, batch_size=10)
+    with pytest.raises(ValueError, match=f"step must be a whole number, counted from 0, got {step}"):
+        batches(step)
+    with pytest.raises(ValueError, match=f"count from 0, got seed 0 and number {step}"):
+        RandomWindows(NUMBERS, 2)(step)
+
+
+def test_what_is_no_batch_is_refused():
+    with pytest.raises(ValueError, match=r"augment must return a tuple of tensors, got a tensor of shape \(2,\)"):
+        ShuffledBatches(NUMBERS, batch_size=2, augment=lambda numbers, generator: numbers)(0)
+    with pytest.raises(ValueError, match="tensors must share the size of their first dimension, got .None."):
+        ShuffledBatches(torch.tensor(1.0), batch_size=1)
+    with pytest.raises(ValueError, match="batch_size must be from 1 to the 10 examples, got 2.5"):
+        ShuffledBatches(NUMBERS, batch_size=2.5)
+    with pytest.raises(ValueError, match="tokens must be integers, got torch.float32"):
+        RandomWindows(NUMBERS.float(), 2)
+    for name in ("length", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 2.5"):
+            RandomWindows(NUMBERS, **({"length": 2} | {name: 2.5}))
+
+
+@pytest.mark.parametrize("lengths, batches, message", [
+    ([1, 2], [], "batches must hold at least one place, got none"),
+    ([0, 0], [[0, 1]], "batches must hold at least one place, got none"),
+    ([1, 2], [[]], "batches must be lists of examples from 0 to 1, got []"),
+    ([1, 2], [[0, -1]], "batches must be lists of examples from 0 to 1, got [0, -1]"),
+    ([1, 2], [[2]], "batches must be lists of examples from 0 to 1, got [2]"),
+    ([1.5, 2.0], [[0]], "lengths must be whole numbers of at least 0, got torch.float32 from 1.5"),
+    ([1, -2], [[0]], "lengths must be whole numbers of at least 0, got torch.int64 from -2"),
+    ([], [], "lengths must have the shape (N,), N at least 1, got (0,)"),
+])
+def test_a_share_of_nothing_is_refused(lengths, batches, message):
+    with pytest.raises(ValueError) as refused:
+        padding_share(lengths, batches)
+    assert message in str(refused.value)

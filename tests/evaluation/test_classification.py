@@ -39,3 +39,28 @@ def test_the_mode_is_put_back_after_an_error():
 def test_unequal_or_empty_inputs_are_refused(inputs, labels):
     with pytest.raises(ValueError, match=f"equally many, at least one, got {len(inputs)} and {len(labels)}"):
         accuracy(nn.Identity(), inputs, labels)
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    (LABELS[:, None], r"labels must be integers of shape (N,), got torch.int64 of shape (5, 1)"),  # gave 1.4
+    (LABELS.float(), "labels must be integers of shape (N,), got torch.float32 of shape (5,)"),
+    (LABELS > 0, "labels must be integers of shape (N,), got torch.bool of shape (5,)"),
+    (LABELS + 1, "labels must lie in [0, 4), got values from 1 to 4"),
+    (LABELS - 1, "labels must lie in [0, 4), got values from -1 to 2"),
+])
+def test_labels_that_are_none_are_refused(labels, message):
+    with pytest.raises(ValueError) as refused:
+        accuracy(nn.Identity(), INPUTS, labels)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("inputs", [INPUTS[:, None], INPUTS[:, 0]])
+def test_logits_of_another_shape_are_refused(inputs):
+    with pytest.raises(ValueError, match=r"model must give logits of shape \(5, C\), got"):
+        accuracy(nn.Identity(), inputs, LABELS)
+
+
+def test_small_integers_are_labels_and_a_batch_has_an_input():
+    assert accuracy(nn.Identity(), INPUTS, LABELS.to(torch.uint8)) == 3 / 5
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        accuracy(nn.Identity(), INPUTS, LABELS, batch_size=0)

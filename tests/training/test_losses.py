@@ -7,6 +7,8 @@ import torch
 
 from tests.closeness import assert_same
 from tutorlib.training import cross_entropy, token_cross_entropy
+from tutorlib.training.losses import NO_CLASS
+from tutorlib.training.regularization import smooth_labels
 
 
 def test_is_the_mean_negative_log_probability():
@@ -39,7 +41,7 @@ def test_refuses_wrong_shapes_and_nothing_to_learn():
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="every position is 0"):
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3, dtype=torch.long), ignore=0)
-    with pytest.raises(IndexError):  # -1 is no token, and nothing asks to ignore it
+    with pytest.raises(ValueError, match=r"targets must lie in \[0, 5\), got values from -1 to 2"):
         token_cross_entropy(torch.zeros(3, 5), torch.tensor([2, -1, 0]))
 
 
@@ -58,6 +60,72 @@ def test_cross_entropy_of_a_model_on_a_batch():
 
 def test_a_target_that_is_no_class_is_an_error_unless_it_is_to_be_ignored():
     logits, targets = torch.randn(3, 5), torch.tensor([1, -100, 2])
-    with pytest.raises(IndexError, match="-100"):
+    with pytest.raises(ValueError, match="got values from -100 to 2"):
         token_cross_entropy(logits, targets)
     assert_same(token_cross_entropy(logits, targets, ignore=-100), token_cross_entropy(logits[::2], targets[::2]))
+
+
+def test_one_class_is_ignored_in_both_losses_and_it_is_not_torchs():
+    logits, labels = torch.randn(4, 5), torch.tensor([1, NO_CLASS, 2, 4])
+    expected = torch.nn.functional.cross_entropy(logits[[0, 2, 3]], labels[[0, 2, 3]])
+    assert_same(token_cross_entropy(logits, labels), expected)
+    assert_same(cross_entropy(torch.nn.Identity(), (logits, labels)), expected)
+    labels[1] = -100
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 5\), got values from -100 to 4"):
+        cross_entropy(torch.nn.Identity(), (logits, labels))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_classes_may_be_integers_of_any_size(dtype):
+    logits, labels = torch.randn(3, 5), torch.tensor([0, 4, 2])
+    assert_same(token_cross_entropy(logits, labels.to(dtype)), token_cross_entropy(logits, labels))
+    assert_same(token_cross_entropy(logits, labels.to(dtype), ignore=4), token_cross_entropy(logits, labels, ignore=4))
+    assert_same(cross_entropy(torch.nn.Identity(), (logits, labels.to(dtype))), token_cross_entropy(logits, labels))
+
+
+P = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize("logits, labels, message", [
+    (torch.zeros(2, 2), torch.tensor([[0], [1]]), "labels must have the shape (2,) of the logits, got (2, 1)"),
+    (torch.zeros(2, 2), torch.tensor([[0, 1], [1, 0]]), "labels must have the shape (2,) of the logits, got (2, 2)"),
+    (torch.zeros(2, 3), P, "labels that are probabilities must have the shape (2, 3) of the logits, got (2, 2)"),
+    (torch.zeros(2, 2, 2), torch.tensor([0, 1]), "model must give logits of shape (B, C), got (2, 2, 2)"),
+    (torch.zeros(2), torch.tensor([0, 1]), "model must give logits of shape (B, C), got (2,)"),
+    (torch.zeros(2, 2), torch.tensor([0, 2]), "labels must lie in [0, 2), got values from 0 to 2"),
+    (torch.zeros(2, 2), torch.tensor([True, False]), "labels must be integers, got torch.bool"),
+    (torch.zeros(2, 2), torch.tensor([0.0, 1.0]), "labels that are probabilities must have the shape (2, 2)"),
+    (torch.zeros(2, 2), torch.tensor([NO_CLASS, NO_CLASS]), "labels: every position is -9223372036854775808, which is ignored"),
+    (torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), "labels: every position is"),
+    (torch.zeros(0, 2), torch.zeros(0, 2), "labels must be those of at least one example, got none"),
+    (torch.zeros(2, 2), P - torch.tensor([0.0, 0.1]), "labels that are probabilities must not be negative, got -0.1"),
+    (torch.zeros(2, 2), P * torch.nan, "labels that are probabilities must not be negative, got nan"),
+    (torch.zeros(2, 2), torch.ones(2, 2), "labels that are probabilities must have the sum 1, got sums from 2.0 to 2.0"),
+])
+def test_labels_that_are_none_are_refused_by_name(logits, labels, message):
+    with pytest.raises(ValueError) as refused:
+        cross_entropy(torch.nn.Identity(), (logits, labels))
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+def test_probabilities_of_low_precision_have_the_sum_1(classes):
+    labels = smooth_labels(torch.arange(8), classes, 0.1).bfloat16()
+    cross_entropy(torch.nn.Identity(), (torch.randn(8, classes).bfloat16(), labels))
+
+
+@pytest.mark.parametrize("smoothing", [-1, 1.5, math.nan])
+def test_a_label_smoothing_that_is_no_share_is_refused(smoothing):
+    logits, labels = torch.randn(2, 2), torch.tensor([0, 1])
+    for call in (lambda: token_cross_entropy(logits, labels, label_smoothing=smoothing),
+                 lambda: cross_entropy(torch.nn.Identity(), (logits, labels), smoothing),
+                 lambda: cross_entropy(torch.nn.Identity(), (logits, P), smoothing)):
+        with pytest.raises(ValueError, match=f"label_smoothing must be a share from 0 to 1, got {smoothing}"):
+            call()
+
+
+def test_targets_of_a_sequence_are_refused_by_name():
+    with pytest.raises(ValueError, match="targets must be integers, got torch.float32"):
+        token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"logits must have the shape \(..., V\), of two dimensions or more, got \(5,\)"):
+        token_cross_entropy(torch.zeros(5), torch.tensor(1))

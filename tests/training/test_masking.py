@@ -74,7 +74,7 @@ def test_the_generator_decides_and_the_tokens_stay():
     assert (labels != draw(seed=4)[2]).any()
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.1, 15])
+@pytest.mark.parametrize("share", [0, 1, -0.1, 15, math.nan])
 def test_a_wrong_share_is_refused(share):
     with pytest.raises(ValueError, match="share must lie between 0 and 1, got"):
         mask_tokens(torch.ones(1, 3, dtype=torch.long), MASK, V, special=(), share=share)
@@ -106,3 +106,36 @@ def test_a_batch_without_a_chosen_token_is_refused():
     inputs = torch.ones(2, 5, dtype=torch.long)
     with pytest.raises(ValueError, match="labels: no token was chosen"):
         masked_cross_entropy(tiny_bert(), (inputs, torch.full_like(inputs, NO_CLASS)))
+
+
+@pytest.mark.parametrize("changed, message", [
+    ({"mask": 99}, "mask must lie in [0, 11), the vocabulary, got values from 99 to 99"),
+    ({"mask": -1}, "mask must lie in [0, 11), the vocabulary, got values from -1 to -1"),
+    ({"special": (0, 11)}, "special must lie in [0, 11), the vocabulary, got values from 0 to 11"),
+    ({"special": (0, -1)}, "special must lie in [0, 11), the vocabulary, got values from -1 to 0"),
+    ({"tokens": torch.tensor([[4, 11]])}, "tokens must lie in [0, 11), the vocabulary, got values from 4 to 11"),
+    ({"tokens": torch.tensor([[4, -1]])}, "tokens must lie in [0, 11), the vocabulary, got values from -1 to 4"),
+    ({"tokens": torch.tensor([[4.0, 5.0]])}, "tokens must be integers, got torch.float32"),
+    ({"tokens": torch.tensor([[True, False]])}, "tokens must be integers, got torch.bool"),
+])
+def test_ids_outside_the_vocabulary_are_refused_by_name(changed, message):
+    arguments = {"tokens": torch.tensor([[4, 5]]), "mask": MASK, "vocabulary": 11, "special": SPECIAL} | changed
+    with pytest.raises(ValueError) as refused:
+        mask_tokens(**arguments)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_tokens_may_be_integers_of_any_size(dtype):
+    tokens = torch.randint(4, 100, (4, 50))
+    results = [mask_tokens(some, MASK, 100, special=SPECIAL, generator=torch.Generator().manual_seed(0))
+               for some in (tokens, tokens.to(dtype))]
+    assert all(torch.equal(first, second) and second.dtype == torch.int64 for first, second in zip(*results, strict=True))
+
+
+def test_labels_of_the_masked_loss_may_be_small_integers_and_must_have_the_inputs_shape():
+    inputs = torch.randint(4, V, (2, 5))
+    expected = masked_cross_entropy(tiny_bert(), (inputs, inputs))
+    assert_close(masked_cross_entropy(tiny_bert(), (inputs, inputs.int())), expected)
+    with pytest.raises(ValueError, match=r"labels must have the shape \(2, 5\) of the inputs, got \(2, 4\)"):
+        masked_cross_entropy(tiny_bert(), (inputs, inputs[:, 1:]))

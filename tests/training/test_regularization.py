@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,10 +108,10 @@ def test_soft_threshold_is_shrinking_as_torch_does_it_and_minimizes(seed, thresh
         assert (cost(ours) <= cost(ours + distance)).all()
 
 
-@pytest.mark.parametrize("call", [lambda: soft_threshold(torch.ones(2), -0.1), lambda: soft_threshold(torch.ones(2), math.nan)])
-def test_a_negative_threshold_is_refused(call):
-    with pytest.raises(ValueError, match="threshold must not be negative, got"):
-        call()
+@pytest.mark.parametrize("threshold", [-0.1, math.nan, math.inf])
+def test_a_negative_threshold_is_refused(threshold):
+    with pytest.raises(ValueError, match=f"threshold must be finite and not negative, got {threshold}"):
+        soft_threshold(torch.ones(2), threshold)
 
 
 def test_proximal_l1_thresholds_the_weights_of_every_group_by_its_own_rate(device):
@@ -160,8 +161,9 @@ def test_proximal_gradient_descent_finds_the_lasso_of_an_orthogonal_design():
 
 
 def test_a_negative_strength_is_refused():
-    with pytest.raises(ValueError, match="strength must not be negative, got -1"):
-        proximal_l1(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), -1)
+    for strength in (-1, math.nan, math.inf):  # at a rate of 0 an infinite one would make NaN
+        with pytest.raises(ValueError, match=f"strength must be finite and not negative, got {strength}"):
+            proximal_l1(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1), strength)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 0.9])
@@ -206,6 +208,12 @@ def test_dropout_takes_a_generator_or_a_mask(options):
         dropout(torch.ones(2), 0.5, **options)
 
 
+@pytest.mark.parametrize("keep", [torch.ones(2, 1, dtype=torch.bool), torch.ones(3, dtype=torch.bool), torch.ones(2, 3)])
+def test_dropout_refuses_a_mask_that_fits_by_accident(keep):
+    with pytest.raises(ValueError, match=r"keep must be a boolean mask of shape \(2, 3\), got"):
+        dropout(torch.ones(2, 3), 0.5, keep=keep)
+
+
 def watch(values, **options):
     """An EarlyStopping that saw these evaluations; the weight at each was the evaluation's number, from 1."""
     model, history = nn.Linear(1, 1), History()
@@ -241,6 +249,11 @@ def test_nan_is_never_better():
     assert watch([math.nan, math.nan], patience=2)[2] == [False, True]
 
 
+def test_evaluations_may_be_numbers_of_numpy_or_torch():
+    _, stopping, verdicts = watch([np.float32(3.0), torch.tensor(2.0), torch.tensor(torch.nan)], patience=1)
+    assert verdicts == [False, False, True] and stopping.best_value == 2.0 and type(stopping.best_value) is float
+
+
 def test_early_stopping_restores_buffers_too():
     model, history = nn.BatchNorm1d(2), History()
     stopping = EarlyStopping(model, 1)
@@ -267,8 +280,11 @@ def test_early_stopping_ends_a_training_run():
 
 
 def test_early_stopping_refuses_no_patience_and_restoring_nothing():
-    with pytest.raises(ValueError, match="patience must be at least 1 evaluation, got 0"):
-        EarlyStopping(nn.Linear(1, 1), 0)
+    for patience in (0, math.nan, 1.5):
+        with pytest.raises(ValueError, match=f"patience must be at least 1 evaluation, got {patience}"):
+            EarlyStopping(nn.Linear(1, 1), patience)
+    with pytest.raises(ValueError, match="restore: no evaluation has been seen yet that is a number"):
+        watch([math.nan], patience=1)[1].restore()
     with pytest.raises(ValueError, match="restore: no evaluation has been seen yet"):
         EarlyStopping(nn.Linear(1, 1), 1).restore()
 
@@ -291,6 +307,10 @@ def test_smooth_labels_by_hand(device):
 
 @pytest.mark.parametrize("arguments, message", [
     ((torch.tensor([0]), 3, 1.5), "smoothing must be a share from 0 to 1, got 1.5"),
+    ((torch.tensor([0]), 3, math.nan), "smoothing must be a share from 0 to 1, got nan"),
+    ((torch.tensor([0]), 0, 0.1), "num_classes must be at least 1, got 0"),
+    ((torch.tensor([0]), 2.5, 0.1), "num_classes must be at least 1, got 2.5"),
+    ((torch.tensor([True]), 3, 0.1), "labels must be integers of shape (B,), got torch.bool of shape (1,)"),
     ((torch.tensor([3]), 3, 0.1), "labels must be from 0 to 2, got 3 to 3"),
     ((torch.tensor([-1, 1]), 3, 0.1), "labels must be from 0 to 2, got -1 to 1"),
     ((torch.tensor([0.5]), 3, 0.1), "labels must be integers of shape (B,), got torch.float32 of shape (1,)"),

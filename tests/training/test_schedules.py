@@ -53,7 +53,7 @@ def test_up_then_down_between_zero_and_one(warmup, total, make):
 
 
 @pytest.mark.parametrize("make", [warmup_linear, warmup_cosine])
-@pytest.mark.parametrize("warmup, total", [(-1, 10), (10, 10), (11, 10)])
+@pytest.mark.parametrize("warmup, total", [(-1, 10), (10, 10), (11, 10), (math.nan, 10), (2.5, 10)])
 def test_refuses_a_warmup_that_does_not_fit(make, warmup, total):
     with pytest.raises(ValueError, match=f"warmup must be at least 0 and fewer than all {total} steps, got {warmup}"):
         make(warmup, total)
@@ -62,5 +62,13 @@ def test_refuses_a_warmup_that_does_not_fit(make, warmup, total):
 def test_refuses_other_nonsense():
     with pytest.raises(ValueError, match="warmup must be at least 1 step, got 0"):
         warmup_inverse_sqrt(0)
-    with pytest.raises(ValueError, match="floor must be a factor from 0 to 1, got 1.5"):
-        warmup_cosine(1, 10, floor=1.5)
+    for warmup in (math.nan, 2.5):
+        with pytest.raises(ValueError, match=f"warmup must be at least 1 step, got {warmup}"):
+            warmup_inverse_sqrt(warmup)
+    for floor in (1.5, -0.1, math.nan):
+        with pytest.raises(ValueError, match=f"floor must be a factor from 0 to 1, got {floor}"):
+            warmup_cosine(1, 10, floor=floor)
+    for make in (warmup_linear, warmup_cosine):
+        for total in (math.nan, math.inf, 10.5):
+            with pytest.raises(ValueError, match=f"total must be a whole number of steps, got {total}"):
+                make(1, total)

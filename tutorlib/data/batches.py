@@ -1,6 +1,7 @@
 """Batches as a function of the step, which is what `training.train` asks for: shuffled examples, windows of a text."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -9,8 +10,14 @@ Augment = Callable[..., Sequence[Tensor]]
 
 
 def numbered_generator(seed: int, number: int) -> torch.Generator:
-    """Random numbers that belong to one step or epoch of one run, whatever was drawn before."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + number)  # torch keeps the lower 32 bits
+    """Random numbers that belong to one step or epoch of one run, whatever was drawn before.
+
+    `number` counts from 0; `seed` is any integer, of which the lower 32 bits count, since torch keeps no more.
+    Raises ValueError for anything else.
+    """
+    if not (isinstance(seed, Integral) and isinstance(number, Integral) and number >= 0):
+        raise ValueError(f"seed must be an integer and steps or epochs count from 0, got seed {seed} and number {number}")
+    return torch.Generator().manual_seed((int(seed) * 1_000_003 + int(number)) % 2**32)
 
 
 class ShuffledBatches:
@@ -18,17 +25,18 @@ class ShuffledBatches:
 
     `batches(step)` is always the same batch, so a resumed run needs no iterator's state. An epoch is cut into `len(batches)`
     batches of `batch_size`; examples left over wait for the next epoch's shuffle. `augment(*batch, generator)`, if given,
-    makes a new batch of the old one with random numbers that depend on `seed` and step alone.
-    Raises ValueError where the tensors disagree, or are fewer than a batch.
+    makes a new batch, a tuple or list, of the old one with random numbers that depend on `seed` and step alone.
+    Raises ValueError where the tensors disagree, or are fewer than a batch, or a step is negative.
     """
 
     def __init__(self, *tensors: Tensor, batch_size: int = 64, seed: int = 0, device: torch.device | str = "cpu",
                  augment: Augment | None = None):
-        sizes = [len(tensor) for tensor in tensors]
-        if not sizes or len(set(sizes)) > 1:
+        sizes = [len(tensor) if tensor.dim() else None for tensor in tensors]
+        if len(set(sizes)) != 1 or None in sizes:
             raise ValueError(f"tensors must share the size of their first dimension, got {sizes}")
-        if not 1 <= batch_size <= sizes[0]:
+        if not (isinstance(batch_size, Integral) and 1 <= batch_size <= sizes[0]):
             raise ValueError(f"batch_size must be from 1 to the {sizes[0]} examples, got {batch_size}")
+        numbered_generator(seed, 0)  # refuses what is no seed
         self.tensors, self.batch_size, self.seed, self.device, self.augment = tensors, batch_size, seed, device, augment
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -38,33 +46,36 @@ class ShuffledBatches:
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
         """The batch of a step, counted from 0: tensors (batch_size, ...)."""
+        if not (isinstance(step, Integral) and step >= 0):
+            raise ValueError(f"step must be a whole number, counted from 0, got {step}")
         epoch, place = divmod(step, len(self))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, torch.randperm(len(self.tensors[0]), generator=self._generator(0, epoch))
+            generator = numbered_generator(2 * self.seed, 2 * epoch)  # even numbers shuffle, odd ones augment
+            self._epoch, self._order = epoch, torch.randperm(len(self.tensors[0]), generator=generator)
         rows = self._order[place * self.batch_size : (place + 1) * self.batch_size]  # (batch_size,)
         batch = [tensor[rows.to(tensor.device)] for tensor in self.tensors]
         if self.augment is not None:
-            batch = self.augment(*batch, self._generator(1, step))
+            batch = self.augment(*batch, numbered_generator(2 * self.seed, 2 * step + 1))
+        if isinstance(batch, Tensor):
+            raise ValueError(f"augment must return a tuple of tensors, got a tensor of shape {tuple(batch.shape)}")
         return tuple(tensor.to(self.device) for tensor in batch)
-
-    def _generator(self, purpose: int, number: int) -> torch.Generator:
-        """Random numbers for one epoch's shuffle (purpose 0) or one step's augmentation (1)."""
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + number) * 2 + purpose)  # torch keeps the lower 32 bits
 
 
 class RandomWindows:
     """What a language model trains on: rows of a text that begin anywhere in it, and the same rows one token further.
 
     `batches(step)` is (inputs, targets), (batch_size, length) each, of tokens (N,). It depends on `seed` and the step alone.
-    Raises ValueError where the text has not more than `length` tokens.
+    Raises ValueError where the text has not more than `length` tokens, or they are no integers.
     """
 
     def __init__(self, tokens: Tensor, length: int, *, batch_size: int = 64, seed: int = 0,
                  device: torch.device | str = "cpu"):
         if tokens.dim() != 1 or not 1 <= length < len(tokens):
             raise ValueError(f"tokens must have the shape (N,), N more than length={length}, got {tuple(tokens.shape)}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if tokens.is_floating_point() or tokens.dtype == torch.bool:
+            raise ValueError(f"tokens must be integers, got {tokens.dtype}")
+        _check_counts(length=length, batch_size=batch_size)
+        numbered_generator(seed, 0)  # refuses what is no seed
         self.tokens, self.length, self.batch_size, self.seed, self.device = tokens, length, batch_size, seed, device
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
@@ -83,16 +94,13 @@ class LengthBuckets:
     shuffles the batches of all pools. `pool=1` is a plain shuffle; a large pool saves the most padding and mixes the least.
     Every example comes once an epoch; the last batch may be smaller. The order depends on `seed` and the epoch, which each
     iteration begins anew: set `epoch` to repeat or resume one.
-    Raises ValueError where there are no lengths, or batch_size or pool is below 1.
+    Raises ValueError where there are no lengths, or one is no whole number, or batch_size or pool is below 1.
     """
 
     def __init__(self, lengths: Sequence[int] | Tensor, batch_size: int = 64, *, pool: int = 100, seed: int = 0):
-        self.lengths = torch.as_tensor(lengths)  # (N,)
-        if self.lengths.dim() != 1 or len(self.lengths) == 0:
-            raise ValueError(f"lengths must have the shape (N,), N at least 1, got {tuple(self.lengths.shape)}")
-        for name, value in (("batch_size", batch_size), ("pool", pool)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.lengths = _as_lengths(lengths)  # (N,)
+        _check_counts(batch_size=batch_size, pool=pool)
+        numbered_generator(seed, 0)  # refuses what is no seed
         self.batch_size, self.pool, self.seed, self.epoch = batch_size, pool, seed, 0
 
     def __len__(self) -> int:
@@ -112,7 +120,32 @@ class LengthBuckets:
 
 
 def padding_share(lengths: Sequence[int] | Tensor, batches: Iterable[Sequence[int]]) -> float:
-    """The share of places that hold padding when each batch, a list of examples, is padded to its longest. No unit, 0 to 1."""
+    """The share of places that hold padding when each batch, a list of examples, is padded to its longest. No unit, 0 to 1.
+
+    Raises ValueError where the batches hold no place at all, or an example that is not there.
+    """
+    lengths = _as_lengths(lengths)  # (N,)
+    real = padded = 0
+    for batch in map(list, batches):
+        if not batch or not 0 <= min(batch) <= max(batch) < len(lengths):
+            raise ValueError(f"batches must be lists of examples from 0 to {len(lengths) - 1}, got {batch}")
+        real += lengths[batch].sum().item()
+        padded += len(batch) * lengths[batch].max().item()
+    if not padded:
+        raise ValueError("batches must hold at least one place, got none")
+    return 1 - real / padded
+
+
+def _as_lengths(lengths: Sequence[int] | Tensor) -> Tensor:
     lengths = torch.as_tensor(lengths)  # (N,)
-    sizes = [(lengths[batch].sum().item(), len(batch) * lengths[batch].max().item()) for batch in map(list, batches)]
-    return 1 - sum(real for real, _ in sizes) / sum(padded for _, padded in sizes)
+    if lengths.dim() != 1 or len(lengths) == 0:
+        raise ValueError(f"lengths must have the shape (N,), N at least 1, got {tuple(lengths.shape)}")
+    if lengths.is_floating_point() or lengths.min() < 0:
+        raise ValueError(f"lengths must be whole numbers of at least 0, got {lengths.dtype} from {lengths.min()}")
+    return lengths
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if not (isinstance(value, Integral) and value >= 1):
+            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -10,6 +10,7 @@ A batch of `data.ShuffledBatches` is augmented by a function of images, labels a
 """
 
 import math
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,12 @@ from torch import Tensor
 def shift(images: Tensor, largest: int, generator: torch.Generator) -> Tensor:
     """Move each image by up to `largest` pixels down or up and right or left, all whole numbers alike.
 
-    Zeros come in at the border. Raises ValueError for a negative `largest`.
+    Zeros come in at the border. Raises ValueError for a `largest` that is negative, or would push an image out of its frame.
     """
     _check_images(images)
-    if largest < 0:
-        raise ValueError(f"largest must not be negative, got {largest}")
+    if not (isinstance(largest, Integral) and 0 <= largest < min(images.shape[2:])):
+        raise ValueError(f"largest must be a whole number from 0 and below the shorter side, {min(images.shape[2:])} pixels, "
+                         f"got {largest}")
     offsets = torch.randint(-largest, largest + 1, (2, len(images)), generator=generator, device=generator.device)
     return move(images, *offsets.to(images.device))
 
@@ -31,10 +33,12 @@ def shift(images: Tensor, largest: int, generator: torch.Generator) -> Tensor:
 def move(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Move image b by down[b] pixels down and right[b] to the right (negative: up, left); zeros come in at the border.
 
-    down and right are integers (B,).
+    down and right are integers (B,). Raises ValueError for others.
     """
     _check_images(images)
     _check_one_each(images, down=down, right=right)
+    if down.is_floating_point() or right.is_floating_point():
+        raise ValueError(f"down and right must be integers, got {down.dtype} and {right.dtype}")
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) - down[:, None]  # (B, H): where each row comes from
     columns = torch.arange(width, device=images.device) - right[:, None]  # (B, W)
@@ -46,21 +50,22 @@ def move(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
     """Turn each image about its center by an angle drawn evenly from -degrees to degrees; zeros come in at the corners.
 
-    Raises ValueError for negative `degrees`.
+    Raises ValueError for `degrees` that are negative or not finite.
     """
     _check_images(images)
-    if degrees < 0:
-        raise ValueError(f"degrees must not be negative, got {degrees}")
+    if not 0 <= degrees < math.inf:
+        raise ValueError(f"degrees must be finite and not negative, got {degrees}")
     return turn(images, degrees * (2 * _uniform(len(images), generator).to(images.device) - 1))
 
 
 def turn(images: Tensor, degrees: Tensor, *, fused: bool = True) -> Tensor:
     """Turn image b counterclockwise by degrees[b] about its center, with bilinear interpolation and zeros outside.
 
-    degrees is (B,). `fused` chooses the form of `bilinear`.
+    degrees is (B,). `fused` chooses the form of `bilinear`. Raises ValueError for degrees of another shape or not finite.
     """
     _check_images(images)
     _check_one_each(images, degrees=degrees)
+    _check_finite(degrees=degrees)
     height, width = images.shape[2:]
     angle = torch.deg2rad(degrees.to(_exact(images)))[:, None, None]  # (B, 1, 1)
     down = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2  # (H, 1), from the center
@@ -75,7 +80,13 @@ def bilinear(images: Tensor, rows: Tensor, columns: Tensor, *, fused: bool = Tru
 
     Interpolated along the row above the point, along the row below it, and between the two. A pixel outside the image is zero.
     `fused` has `F.grid_sample` do it, which counts from -1 at an image's left or top edge to 1 at its right or bottom edge.
+    Raises ValueError where rows and columns differ in shape, are not those of B images, or are not finite.
     """
+    _check_images(images)
+    if rows.dim() != 3 or rows.shape != columns.shape or len(rows) != len(images):
+        raise ValueError(f"rows and columns must have one shape ({len(images)}, H', W'), "
+                         f"got {tuple(rows.shape)} and {tuple(columns.shape)}")
+    _check_finite(rows=rows, columns=columns)
     values = images.to(_exact(images))
     if not fused:
         return _interpolated(values, rows.to(values), columns.to(values)).to(images.dtype)
@@ -103,8 +114,8 @@ def cutout(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     DeVries and Taylor (2017). Raises ValueError for a `size` below 1.
     """
     _check_images(images)
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    if not (isinstance(size, Integral) and size >= 1):
+        raise ValueError(f"size must be a whole number of at least 1 pixel, got {size}")
     sides = torch.full((len(images),), size, device=images.device)
     return images.masked_fill(_boxes(images, sides, sides, generator), 0)
 
@@ -202,6 +213,13 @@ def _check_one_each(images: Tensor, **numbers: Tensor) -> None:
         if values.shape != (len(images),):
             raise ValueError(f"{name} must hold one number for each of the {len(images)} images, "
                              f"got the shape {tuple(values.shape)}")
+
+
+def _check_finite(**numbers: Tensor) -> None:
+    """Raise ValueError for infinite numbers and NaN, except on CUDA, where a look at them would make the CPU wait."""
+    for name, values in numbers.items():
+        if not values.is_cuda and not values.isfinite().all():
+            raise ValueError(f"{name} must be finite, got {values[~values.isfinite()][0]}")
 
 
 def _check_mixing(images: Tensor, labels: Tensor, alpha: float) -> None:

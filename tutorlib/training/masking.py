@@ -16,11 +16,15 @@ def mask_tokens(tokens: Tensor, mask: int, vocabulary: int, *, special: Sequence
 
     Each token is chosen by a draw of its own, except the `special` ids (padding, marks), which never are. Of the chosen ones
     80 % become `mask`, 10 % a token drawn from the `vocabulary` ids that are not special, 10 % stay. Labels hold the chosen
-    tokens and `NO_CLASS` elsewhere. `tokens` is left as it is.
-    Raises ValueError for a share outside (0, 1), and for a vocabulary of special ids alone.
+    tokens and `NO_CLASS` elsewhere. `tokens` are any integers and are left as they are; what is made of them is int64.
+    Raises ValueError for a share outside (0, 1), for ids outside the vocabulary, and for a vocabulary of special ids alone.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}")
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens must be integers, got {tokens.dtype}")
+    _check_ids(vocabulary, mask=torch.tensor(mask), special=torch.tensor(special, dtype=torch.int64), tokens=tokens)
+    tokens = tokens.long()  # labels need room for NO_CLASS
     ordinary = torch.ones(vocabulary, dtype=torch.bool)  # (V,)
     ordinary[list(special)] = False
     words = ordinary.nonzero().flatten().to(tokens.device)  # ids that a random token may be
@@ -39,11 +43,22 @@ def masked_cross_entropy(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
     """Mean cross-entropy in nats a chosen token, a scalar: the loss that `train` asks of a `BERTForMaskedLM`.
 
     batch = (inputs (B, T), labels (B, T)), and an attention_mask (B, T) if there is padding. Only states of chosen positions go
-    through the output layer, which is the dearest part of a small model. Raises ValueError where no token was chosen.
+    through the output layer, which is the dearest part of a small model.
+    Raises ValueError where no token was chosen, or where labels and inputs differ in shape.
     """
     inputs, labels, *attention_mask = batch
+    if labels.shape != inputs.shape:
+        raise ValueError(f"labels must have the shape {tuple(inputs.shape)} of the inputs, got {tuple(labels.shape)}")
+    labels = labels.long()  # NO_CLASS has no place among smaller integers
     chosen = labels != NO_CLASS  # (B, T)
     if not chosen.any():
         raise ValueError("labels: no token was chosen; expected at least one, so take a larger batch or share")
     logits = model.predict(model.bert(inputs, *attention_mask)[chosen])  # (chosen, V)
     return token_cross_entropy(logits, labels[chosen])
+
+
+def _check_ids(vocabulary: int, **ids: Tensor) -> None:
+    for name, values in ids.items():
+        if values.numel() and not 0 <= values.min() <= values.max() < vocabulary:
+            raise ValueError(f"{name} must lie in [0, {vocabulary}), the vocabulary, "
+                             f"got values from {values.min()} to {values.max()}")

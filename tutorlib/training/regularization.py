@@ -5,7 +5,9 @@ embedding tables. Biases and the scales and shifts of normalization layers have 
 numbers, and shrinking them moves outputs toward zero without making the function smoother.
 """
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -40,8 +42,9 @@ def soft_threshold(values: Tensor, threshold: float) -> Tensor:
     """Move every value toward zero by `threshold`, and to exactly zero where it would pass zero; same shape.
 
     The proximal operator of the L1 norm: the `u` for which `(u - values)**2 / 2 + threshold * abs(u)` is smallest.
+    Raises ValueError for a threshold that is negative or not finite.
     """
-    _check_not_negative(threshold=threshold)
+    _check_strength(threshold=threshold)
     return values.sign() * (values.abs() - threshold).clamp(min=0)
 
 
@@ -51,8 +54,9 @@ def proximal_l1(optimizer: Optimizer, strength: float) -> RemovableHandle:
     The threshold is learning rate times `strength`, as `strength` times the L1 norm in the loss would have it. After a step of
     plain SGD on the rest of the loss this is proximal gradient descent (Parikh and Boyd, 2014, section 4.2), whose limit has
     exact zeros. After a step of Adam, which scales each entry on its own, it gives zeros as well but minimizes another loss.
+    Raises ValueError for a strength that is negative or not finite.
     """
-    _check_not_negative(strength=strength)
+    _check_strength(strength=strength)
 
     @torch.no_grad()
     def shrink(optimizer: Optimizer, *_: Any) -> None:
@@ -70,7 +74,8 @@ def dropout(states: Tensor, probability: float, *, generator: torch.Generator | 
     The division ("inverted" dropout) keeps the expected value of each entry, so that nothing is left to do in evaluation.
     Each entry is kept or not on its own, by numbers of `generator`, or as the boolean mask `keep` says.
     Srivastava et al. (2014), section 4; they scale the weights in evaluation instead.
-    Raises ValueError for a probability outside [0, 1), or unless exactly one of generator and keep is given.
+    Raises ValueError for a probability outside [0, 1), a mask of another shape, or unless exactly one of generator and keep
+    is given.
     """
     if not 0 <= probability < 1:
         raise ValueError(f"probability must be at least 0 and less than 1, got {probability}")
@@ -79,6 +84,9 @@ def dropout(states: Tensor, probability: float, *, generator: torch.Generator | 
     if keep is None:
         draws = torch.rand(states.shape, generator=generator, device=generator.device)  # uniform in [0, 1)
         keep = (draws >= probability).to(states.device)
+    if keep.shape != states.shape or keep.dtype != torch.bool:
+        raise ValueError(f"keep must be a boolean mask of shape {tuple(states.shape)}, "
+                         f"got {keep.dtype} of shape {tuple(keep.shape)}")
     return torch.where(keep, states / (1 - probability), 0)
 
 
@@ -97,7 +105,7 @@ class EarlyStopping:
 
     def __init__(self, model: nn.Module, patience: int, *, value: Callable[[Any], float] = float,
                  larger_is_better: bool = False):
-        if patience < 1:
+        if not (isinstance(patience, Integral) and patience >= 1):
             raise ValueError(f"patience must be at least 1 evaluation, got {patience}")
         self.model, self.patience, self.value, self.larger_is_better = model, patience, value, larger_is_better
         self.best_step: int | None = None
@@ -108,7 +116,7 @@ class EarlyStopping:
     def __call__(self, history: History) -> bool:
         """Look at the last evaluation; whether to stop."""
         step, evaluation = history.evaluations[-1]
-        value = self.value(evaluation)
+        value = float(self.value(evaluation))
         if self._is_better(value):
             self.best_step, self.best_value, self._waited = step, value, 0
             self._best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -117,9 +125,10 @@ class EarlyStopping:
         return self._waited >= self.patience
 
     def restore(self) -> None:
-        """Put the best weights, and buffers, back into the model. Raises ValueError where no evaluation was seen."""
+        """Put the best weights, and buffers, back into the model. Raises ValueError where no evaluation gave a number."""
         if self.best_step is None:
-            raise ValueError("restore: no evaluation has been seen yet; expected train(..., stop=this object) before")
+            raise ValueError("restore: no evaluation has been seen yet that is a number; expected train(..., stop=this object) "
+                             "before")
         self.model.load_state_dict(self._best_weights)
 
     def _is_better(self, value: float) -> bool:
@@ -132,11 +141,14 @@ def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
     """Labels (B,) as probabilities (B, C): a share `smoothing` spread evenly over all C classes, the rest on the label.
 
     The label's own class so has 1 - smoothing + smoothing / C. With smoothing 0 the rows are one-hot.
-    Szegedy et al. (2016), section 7. Raises ValueError for a smoothing outside [0, 1] or a label outside the classes.
+    Szegedy et al. (2016), section 7.
+    Raises ValueError for a smoothing outside [0, 1], a label outside the classes, or fewer than one class.
     """
+    if not (isinstance(num_classes, Integral) and num_classes >= 1):
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing must be a share from 0 to 1, got {smoothing}")
-    if labels.dim() != 1 or labels.is_floating_point():
+    if labels.dim() != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
         raise ValueError(f"labels must be integers of shape (B,), got {labels.dtype} of shape {tuple(labels.shape)}")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise ValueError(f"labels must be from 0 to {num_classes - 1}, got {labels.min()} to {labels.max()}")
@@ -152,7 +164,7 @@ def _weights(model: nn.Module) -> list[Tensor]:
     return weights
 
 
-def _check_not_negative(**numbers: float) -> None:
+def _check_strength(**numbers: float) -> None:
     for name, number in numbers.items():
-        if not number >= 0:
-            raise ValueError(f"{name} must not be negative, got {number}")
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {number}")

@@ -1,7 +1,11 @@
-"""Learning-rate schedules: functions from the step, counted from 0, to a factor of the optimizer's learning rate."""
+"""Learning-rate schedules: functions from the step, counted from 0, to a factor of the optimizer's learning rate.
+
+Steps are whole numbers. Raises ValueError for a warm-up that is negative or leaves no step of `total`.
+"""
 
 import math
 from collections.abc import Callable
+from numbers import Integral
 
 Schedule = Callable[[int], float]
 
@@ -51,12 +55,13 @@ def warmup_inverse_sqrt(warmup: int) -> Schedule:
     The factor here is sqrt(warmup) * min(n^-0.5, n * warmup^-1.5), which peaks at 1. With the optimizer's learning rate set
     to (width * warmup)^-0.5 the product is the paper's rate.
     """
-    _check(warmup, math.inf)
-    if warmup < 1:
+    if not (isinstance(warmup, Integral) and warmup >= 1):
         raise ValueError(f"warmup must be at least 1 step, got {warmup}")
     return lambda step: math.sqrt(warmup) * min((step + 1) ** -0.5, (step + 1) * warmup**-1.5)
 
 
-def _check(warmup: int, total: float) -> None:
-    if not 0 <= warmup < total:
+def _check(warmup: int, total: int) -> None:
+    if not isinstance(total, Integral):
+        raise ValueError(f"total must be a whole number of steps, got {total}")
+    if not (isinstance(warmup, Integral) and 0 <= warmup < total):
         raise ValueError(f"warmup must be at least 0 and fewer than all {total} steps, got {warmup}")
