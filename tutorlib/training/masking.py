@@ -23,7 +23,7 @@ def mask_tokens(tokens: Tensor, mask: int, vocabulary: int, *, special: Sequence
         raise ValueError(f"share must lie between 0 and 1, got {share}")
     if tokens.is_floating_point() or tokens.dtype == torch.bool:
         raise ValueError(f"tokens must be integers, got {tokens.dtype}")
-    _check_ids(vocabulary, mask=torch.tensor(mask), special=torch.tensor(special, dtype=torch.int64), tokens=tokens)
+    _check_ids(vocabulary, mask=torch.tensor(mask), special=torch.tensor(list(special), dtype=torch.int64), tokens=tokens)
     tokens = tokens.long()  # labels need room for NO_CLASS
     ordinary = torch.ones(vocabulary, dtype=torch.bool)  # (V,)
     ordinary[list(special)] = False
