@@ -208,7 +208,7 @@ def check_crossover(answer):
 def num_blocks(n, query_block, key_block):
     # how many keys the last query of each block sees
     ends = (min(start + query_block, n) for start in range(0, n, query_block))
-    return sum(math.ceil(end / key_block) for end in ends)
+    return sum((end - 1) // key_block + 1 for end in ends)  # up to the last key's block
 
 
 def every_block(n, query_block, key_block):
@@ -334,7 +334,8 @@ def _same_weights(model):
 
 
 def layers_needed(n, window):
-    return math.ceil((n - 1) / (window - 1))  # each layer sees window - 1 farther back
+    # Each layer sees window - 1 positions farther back; -(-a // b) is a / b rounded up.
+    return -(-(n - 1) // (window - 1))
 
 
 def whole_windows(n, window):

@@ -88,7 +88,8 @@ and, tagged ``hide-cell`` and executed, the solution, which is nowhere but in th
 
 Its output is the source of the reference, with the functions and values of the sheet that it needs and the comments
 directly above them. So write a reference to be read: shapes in comments, lines of at most 88 columns, no name that the
-page lacks. A value gets a name too, and a comment that says how it comes about.
+page lacks. A value gets a name too, and a comment that says how it comes about. What the page has to prove about its
+solution may stand in the same cell, above that line.
 
 The stub of an exercise whose answer is a value is ``my_count = ...``. ``tests/exercises/test_sheets.py`` holds each
 sheet to these rules: references pass, mistakes fail with their hints, and the chapter has the sheet's exercises and
