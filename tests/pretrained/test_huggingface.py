@@ -226,7 +226,7 @@ BELIED = {  # build, the module, what is changed in it: what is said
     (gpt2, "transformer.h.0.attn.resid_dropout", "p", 0.0): r"resid_dropout.p=0.0\) is not supported, only 0.1",
     (llama, "model.norm", "variance_epsilon", 0.1): r"model.norm.variance_epsilon=0.1\) is not supported, only 1e-06",
     (llama, "model.layers.1.self_attn", "attention_dropout", 0.5): r"self_attn.attention_dropout=0.5\) is not supported",
-    (llama, "model.layers.0.mlp", "act_fn", nn.Tanh()): r"mlp.act_fn=Tanh\) is not supported, only SiLUActivation",
+    (llama, "model.layers.0.mlp", "act_fn", nn.Tanh()): r"mlp.act_fn=Tanh\) is not supported, only SiLU",
     (llama, "model.rotary_emb", "inv_freq", torch.ones(2)): r"rotary_emb.inv_freq=\[1.0, 1.0\]\) is not supported",
     (llama, "model.rotary_emb", "attention_scaling", 2.0): r"rotary_emb.attention_scaling=2.0\) is not supported",
     (llama, "config", "rms_norm_eps", 0.1): r"variance_epsilon=1e-06\) is not supported, only 0.1, as its config says",
@@ -318,3 +318,12 @@ def test_a_model_without_storage_is_refused():
         model = gpt2()
     with pytest.raises(ValueError, match="embedding.weight is to be filled with a tensor on the device 'meta'"):
         from_transformers(model)
+
+
+@pytest.mark.parametrize("build", [*SMALL.values(), lambda: ResNetForImageClassification(RESNET)])
+def test_nothing_is_drawn(build):
+    """The model that is built anew for comparison draws no weights: what follows a conversion stays as it was."""
+    model = build()
+    before = torch.get_rng_state()
+    from_transformers(model)
+    assert torch.equal(torch.get_rng_state(), before)

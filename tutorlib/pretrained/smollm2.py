@@ -62,7 +62,7 @@ def _gguf() -> Any:
     return gguf
 
 
-def value(reader: Any, key: str, default: Any = None) -> Any:
+def _value(reader: Any, key: str, default: Any = None) -> Any:
     """What the file says under a key, or the default. Raises ValueError, naming the key, where it has neither."""
     if key in reader.fields:
         return reader.fields[key].contents()
@@ -76,19 +76,19 @@ def llama_config(reader: Any) -> LlamaConfig:
 
     Raises ValueError for an architecture or a rotary code that ours does not have, and for a missing key, by its name.
     """
-    if (kind := value(reader, "general.architecture")) != "llama":
+    if (kind := _value(reader, "general.architecture")) != "llama":
         raise ValueError(f"general.architecture must be 'llama', got {kind!r}")
-    heads, counted = value(reader, "llama.attention.head_count"), "llama.vocab_size" in reader.fields
+    heads, counted = _value(reader, "llama.attention.head_count"), "llama.vocab_size" in reader.fields
     config = LlamaConfig(
-        vocabulary=value(reader, "llama.vocab_size") if counted else len(value(reader, "tokenizer.ggml.tokens")),
-        max_length=value(reader, "llama.context_length"),
-        width=value(reader, "llama.embedding_length"),
+        vocabulary=_value(reader, "llama.vocab_size") if counted else len(_value(reader, "tokenizer.ggml.tokens")),
+        max_length=_value(reader, "llama.context_length"),
+        width=_value(reader, "llama.embedding_length"),
         num_heads=heads,
-        num_key_value_heads=value(reader, "llama.attention.head_count_kv", heads),
-        num_layers=value(reader, "llama.block_count"),
-        hidden=value(reader, "llama.feed_forward_length"),
-        rope_base=value(reader, "llama.rope.freq_base", 10_000.0),
-        eps=value(reader, "llama.attention.layer_norm_rms_epsilon"),
+        num_key_value_heads=_value(reader, "llama.attention.head_count_kv", heads),
+        num_layers=_value(reader, "llama.block_count"),
+        hidden=_value(reader, "llama.feed_forward_length"),
+        rope_base=_value(reader, "llama.rope.freq_base", 10_000.0),
+        eps=_value(reader, "llama.attention.layer_norm_rms_epsilon"),
         tie_output=all(tensor.name != "output.weight" for tensor in reader.tensors))
     _check_heads(reader, config.width // config.num_heads)
     return config
@@ -97,7 +97,7 @@ def llama_config(reader: Any) -> LlamaConfig:
 def _check_heads(reader: Any, width: int) -> None:
     """Raise ValueError for heads of another width, positions that are scaled, or pairs that are not all turned."""
     for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
-        if (stated := value(reader, key, width)) != width:
+        if (stated := _value(reader, key, width)) != width:
             raise ValueError(f"{key} must be the head width {width}, got {stated}")
     for key in reader.fields:
         if key.startswith("llama.rope.scal") and reader.fields[key].contents() not in ("none", 0, 1):
@@ -143,11 +143,11 @@ def tokenizer_from_gguf(reader: Any) -> BytePairTokenizer:
     The vocabulary lacks 21 bytes, six control characters and bytes that UTF-8 hardly uses: `encode` refuses a text with one.
     Raises ValueError for a tokenizer of another kind, and for a missing key, by its name.
     """
-    kinds = tuple(value(reader, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    kinds = tuple(_value(reader, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if kinds != ("gpt2", "smollm"):
         raise ValueError(f"tokenizer.ggml.model and .pre must be 'gpt2' and 'smollm', got {kinds[0]!r}, {kinds[1]!r}")
-    tokens, merges = value(reader, "tokenizer.ggml.tokens"), value(reader, "tokenizer.ggml.merges")
-    types = value(reader, "tokenizer.ggml.token_type", [1] * len(tokens))
+    tokens, merges = _value(reader, "tokenizer.ggml.tokens"), _value(reader, "tokenizer.ggml.merges")
+    types = _value(reader, "tokenizer.ggml.token_type", [1] * len(tokens))
     marks = [token for token, kind in zip(tokens, types, strict=True) if kind != 1]  # 1 is an ordinary token
     return BytePairTokenizer.from_strings(merges, tokens, special=marks, pattern=DIGITS_PATTERN)
 

@@ -80,21 +80,23 @@ def assign(ours: nn.Module, weights: Mapping[str, Tensor | None], *, copy: bool 
     parameters = dict(ours.named_parameters(remove_duplicate=False))
     tensors: dict[tuple, Tensor] = {}
     for name, weight in given.items():
-        if identity(weight) not in tensors:
+        if tensor_identity(weight) not in tensors:
             tensor = weight.detach()
-            if copy:
-                tensor = tensor.clone(memory_format=torch.contiguous_format)  # a transposed one would keep its strides
-            tensors[identity(weight)] = nn.Parameter(tensor) if name in parameters else tensor
-    ours.load_state_dict({name: tensors[identity(weight)] for name, weight in given.items()}, strict=True, assign=True)
-    for name, tensor in (*ours.named_parameters(), *ours.named_buffers()):
-        if tensor.is_meta:  # a buffer that no state dict holds
-            raise ValueError(f"{name} of {type(ours).__name__} was built without storage, and no weight fills it")
+            if copy:  # contiguous, since a transposed one would keep its strides
+                tensor = tensor.clone(memory_format=torch.contiguous_format)
+            tensors[tensor_identity(weight)] = nn.Parameter(tensor) if name in parameters else tensor
+    ours.load_state_dict({name: tensors[tensor_identity(weight)] for name, weight in given.items()}, strict=True, assign=True)
     return ours
 
 
-def identity(weight: Tensor) -> tuple:
+def tensor_identity(weight: Tensor) -> tuple:
     """Equal for two tensors that are the same numbers in the same place, as tied weights are."""
     return weight.device, weight.data_ptr(), weight.shape, weight.stride()
+
+
+def is_tied(weights: Mapping[str, Tensor], name: str, other: str) -> bool:
+    """Whether two weights are one tensor."""
+    return tensor_identity(weights[name]) == tensor_identity(weights[other])
 
 
 def _check(ours: nn.Module, given: Mapping[str, Tensor]) -> None:
@@ -111,3 +113,6 @@ def _check(ours: nn.Module, given: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} of {kind} must be {places[name].dtype} or the like, got {weight.dtype}")
         if weight.is_meta:
             raise ValueError(f"{name} is to be filled with a tensor on the device 'meta', which has no values")
+    for name, buffer in ours.named_buffers():
+        if buffer.is_meta and name not in places:  # one that no state dict holds, as a table that is computed
+            raise ValueError(f"{name} of {kind} was built without storage, and no weight fills it")

@@ -10,8 +10,8 @@ from tutorlib.models.bert import (
     BERTForSequenceClassification,
     BERTForTokenClassification,
 )
-from tutorlib.pretrained.huggingface.config import activation, require
-from tutorlib.pretrained.weights import fill, identity, refusal, rename
+from tutorlib.pretrained.huggingface.config import our_activation, require
+from tutorlib.pretrained.weights import fill, is_tied, refusal, rename
 
 ENCODER = {
     "embeddings.word_embeddings": "embedding",
@@ -45,7 +45,7 @@ def convert_bert(model: nn.Module) -> BERT:
 
 def convert_bert_masked_lm(model: nn.Module) -> BERTForMaskedLM:
     weights = rename(model.state_dict(), MASKED_LM, MASKED_LM_LEFT_BEHIND)
-    config = _config(model, identity(weights["output.weight"]) == identity(weights["bert.embedding.weight"]))
+    config = _config(model, is_tied(weights, "output.weight", "bert.embedding.weight"))
     return _drop(model, fill(lambda: BERTForMaskedLM(config), weights))
 
 
@@ -72,7 +72,7 @@ def _config(model: nn.Module, tied: bool = True) -> BERTConfig:
     return BERTConfig(vocabulary=config.vocab_size, max_length=config.max_position_embeddings, width=config.hidden_size,
                       num_heads=config.num_attention_heads, num_layers=config.num_hidden_layers,
                       hidden=config.intermediate_size, token_types=config.type_vocab_size, dropout=config.hidden_dropout_prob,
-                      activation=activation(model, "hidden_act"), eps=config.layer_norm_eps, tie_output=tied)
+                      activation=our_activation(model, "hidden_act"), eps=config.layer_norm_eps, tie_output=tied)
 
 
 def _drop(model: nn.Module, ours: nn.Module) -> nn.Module:

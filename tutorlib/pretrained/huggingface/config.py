@@ -20,7 +20,7 @@ def require(model: nn.Module, **supported: Any) -> None:
             raise refusal(model, option, getattr(model.config, option), f"{option}={value}")
 
 
-def activation(model: nn.Module, option: str) -> str:
+def our_activation(model: nn.Module, option: str) -> str:
     """Our name of an activation. Raises ValueError where ours has none."""
     name = getattr(model.config, option)
     if name not in ACTIVATIONS:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tutorlib.models.gpt import GPT, GPTConfig
-from tutorlib.pretrained.huggingface.config import activation, require
-from tutorlib.pretrained.weights import fill, identity, rename
+from tutorlib.pretrained.huggingface.config import our_activation, require
+from tutorlib.pretrained.weights import fill, is_tied, rename
 
-TABLE = {  # of what `split` makes
+TABLE = {  # of what `_split` makes
     "transformer.wte": "embedding",
     "transformer.wpe.weight": "position.table",
     "transformer.h.{}.ln_1": "layers.{}.attention_norm",
@@ -24,7 +24,7 @@ TABLE = {  # of what `split` makes
 }
 
 
-def split(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _split(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """GPT-2's tensors as ours are kept: matrices (out, in) where its are (in, out), and `c_attn` in its three parts.
 
     `c_attn.weight` (D, 3 D) holds the columns of query, key and value side by side, `c_attn.bias` (3 D,) likewise.
@@ -45,11 +45,11 @@ def split(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def convert_gpt2(model: nn.Module) -> GPT:
     require(model, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, reorder_and_upcast_attn=False,
             add_cross_attention=False)
-    theirs, weights = model.config, rename(split(model.state_dict()), TABLE)
+    theirs, weights = model.config, rename(_split(model.state_dict()), TABLE)
     config = GPTConfig(vocabulary=theirs.vocab_size, max_length=theirs.n_positions, width=theirs.n_embd,
                        num_heads=theirs.n_head, num_layers=theirs.n_layer, hidden=theirs.n_inner, dropout=theirs.resid_pdrop,
-                       activation=activation(model, "activation_function"), eps=theirs.layer_norm_epsilon,
-                       tie_output=identity(weights["output.weight"]) == identity(weights["embedding.weight"]))
+                       activation=our_activation(model, "activation_function"), eps=theirs.layer_norm_epsilon,
+                       tie_output=is_tied(weights, "output.weight", "embedding.weight"))
     ours = fill(lambda: GPT(config), weights)
     ours.dropout.p = theirs.embd_pdrop
     for layer in ours.layers:

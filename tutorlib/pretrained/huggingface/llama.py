@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from tutorlib.models.llama import Llama, LlamaConfig
-from tutorlib.pretrained.huggingface.config import activation, require
-from tutorlib.pretrained.weights import fill, identity, refusal, rename
+from tutorlib.pretrained.huggingface.config import our_activation, require
+from tutorlib.pretrained.weights import fill, is_tied, refusal, rename
 
 TABLE = {
     "model.embed_tokens": "embedding",
@@ -31,8 +31,8 @@ def convert_llama(model: nn.Module) -> Llama:
     config = LlamaConfig(vocabulary=theirs.vocab_size, max_length=theirs.max_position_embeddings, width=theirs.hidden_size,
                          num_heads=theirs.num_attention_heads, num_key_value_heads=theirs.num_key_value_heads,
                          num_layers=theirs.num_hidden_layers, hidden=theirs.intermediate_size, rope_base=base,
-                         activation=activation(model, "hidden_act"), eps=theirs.rms_norm_eps,
-                         tie_output=identity(weights["output.weight"]) == identity(weights["embedding.weight"]))
+                         activation=our_activation(model, "hidden_act"), eps=theirs.rms_norm_eps,
+                         tie_output=is_tied(weights, "output.weight", "embedding.weight"))
     ours = fill(lambda: Llama(config), weights)
     for layer in ours.layers:
         layer.attention.dropout = theirs.attention_dropout
