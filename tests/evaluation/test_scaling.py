@@ -57,7 +57,7 @@ def test_no_term_is_negative():
 def test_refusals():
     with pytest.raises(ValueError, match=r"sizes and losses must be \(n, k\) and \(n,\), got \(5,\) and \(5,\)"):
         fit_scaling_law(N, N)
-    with pytest.raises(ValueError, match="sizes must be positive, got 0"):
+    with pytest.raises(ValueError, match="sizes must be positive and finite, got 0"):
         fit_scaling_law(torch.zeros(5, 1), N)
     with pytest.raises(ValueError, match="losses must be at least 3, as many as the law has numbers, got 2"):
         fit_scaling_law(N[:2, None], N[:2])
