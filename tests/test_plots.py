@@ -184,7 +184,8 @@ def test_wrong_data_is_refused(draw, message):
 
 def test_given_axes_stay_empty_where_data_are_refused():
     ax = plt.subplots()[1]
-    for draw in (lambda: curves({"a": [1, 2], "b": [[1]]}, "x", "y", ax=ax), lambda: heat_map([[1, 2]], "x", "y", ax=ax, rows="ab"),
+    for draw in (lambda: curves({"a": [1, 2], "b": [[1]]}, "x", "y", ax=ax),
+                 lambda: heat_map([[1, 2]], "x", "y", ax=ax, rows="ab"),
                  lambda: curves({"a": [1, 2]}, "x", "y", ax=ax, bands={"a": ([1, 2], [3])})):
         with pytest.raises(ValueError):
             draw()

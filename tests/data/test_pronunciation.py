@@ -178,6 +178,13 @@ def test_refusals():
         EqualLengthBatches([])
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         EqualLengthBatches(FEW, batch_size=0)
+    with pytest.raises(ValueError, match="batch_size must be a whole number, got 2.0"):
+        EqualLengthBatches(FEW, batch_size=2.0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        list(equal_length(["a"], batch_size=0))
+    for shares in ((0.6, 0.6), (-0.1, 0.5), (float("nan"), 0.1)):
+        with pytest.raises(ValueError, match="valid and test must be shares of a whole, got"):
+            split(FEW, *shares)
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------

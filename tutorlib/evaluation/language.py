@@ -26,7 +26,7 @@ class TokenLoss(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """e^nats: among so many equally probable tokens the model is in doubt (Jelinek et al. 1977)."""
+        """Among so many equally probable tokens the model is in doubt, e^nats (Jelinek et al. 1977)."""
         return math.inf if self.nats > LARGEST_EXPONENT else math.exp(self.nats)
 
     def bits_a_character(self, characters: int) -> float:
@@ -38,7 +38,7 @@ class TokenLoss(NamedTuple):
         return self.nats * self.tokens / math.log(2) / characters
 
 
-def side_by_side(tokens: Tensor, length: int, *, together: int = 2048) -> list[tuple[Tensor, Tensor]]:
+def stream_windows(tokens: Tensor, length: int, *, together: int = 2048) -> list[tuple[Tensor, Tensor]]:
     """A text cut into windows for `mean_token_loss`: tokens (N,) -> batches of inputs (B, T) and targets (B, T).
 
     Each token but the first is a target once, and is predicted from the tokens before it in its window of `length`. A batch
