@@ -406,6 +406,10 @@ X = Variable(torch.ones(2, 3))
     (lambda: cross_entropy(X[0], torch.tensor(1)), r"scores must be \(B, C\) and labels \(B,\), got \(3,\) and \(\)"),
     (lambda: cross_entropy(X, torch.tensor([0, 3])), "labels must be from 0 to 2, got 0 to 3"),
     (lambda: cross_entropy(X, torch.tensor([-1, 2])), "labels must be from 0 to 2, got -1 to 2"),
+    (lambda: cross_entropy(X, torch.tensor([True, False])), "labels must be from 0 to 2, got False to True, torch.bool"),
+    (lambda: cross_entropy(X, torch.tensor([1, 0]).byte()), "labels must be from 0 to 2, got 0 to 1, torch.uint8"),
+    (lambda: cross_entropy(X, torch.tensor([0.0, 1.9])), "labels must be from 0 to 2, got 0.0 to .*, torch.float32"),
+    (lambda: cross_entropy(X[:0], torch.tensor([], dtype=torch.int64)), r"scores must be \(B, C\) .*, got \(0, 3\) and \(0,\)"),
 ])
 def test_what_cannot_be_is_refused(act, message):
     with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """The command line: a tiny model trained, broken off, resumed, scored and let write; wrong arguments refused in a sentence."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from tutorlib import runs
-from tutorlib.command_line import _parser, main
+from tutorlib.command_line import main, parse
+from tutorlib.models import GPT, GPTConfig, Llama, LlamaConfig
 from tutorlib.training import load_checkpoint, save_checkpoint
 
 TINY = "--width 16 --heads 2 --layers 1 --context 8 --batch 4 --no-progress".split()
@@ -68,7 +70,7 @@ def test_the_figures_are_those_of_the_definition(text, tmp_path, capsys, count):
     capsys.readouterr()
     main(["evaluate", str(path), "--tokens", str(count), "--no-progress"])
     state = load_checkpoint(path)
-    model = runs.GPT(runs.GPTConfig(**state["about"]["config"]))
+    model = GPT(GPTConfig(**state["about"]["config"]))
     model.load_state_dict(state["model"])
     held_out = (20 * PROVERB)[20 * len(PROVERB) * 9 // 10:]
     tokens = torch.tensor(runs.CharacterTokenizer(state["about"]["tokenizer"]["characters"]).encode(held_out[:count + 1]))
@@ -142,6 +144,28 @@ def test_a_step_on_the_bible(capsys):
     assert "data        bible: 3,6" in printed and "held out: 20 tokens" in printed and "Nothing was kept" in printed
 
 
+@pytest.mark.parametrize("size, held_out", [(10, 1), (20, 2), (30, 3), (89, 8), (91, 9), (170, 16)])
+def test_texts_of_every_size_are_scored_or_refused(tmp_path, capsys, size, held_out):
+    """The context is 8: held-out parts of no window, a part of one, just one, one and a part, two."""
+    path = tmp_path / "text.txt"
+    path.write_text((4 * PROVERB)[:size])
+    arguments = ["train", "--data", str(path), *TINY, "--context", "8", "--steps", "1"]
+    if held_out < 2:
+        assert f"and {size - size * 9 // 10} held out" in refusal(capsys, arguments)
+        return
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"held out: {size - size * 9 // 10 - 1} tokens; loss " in printed and "nan" not in printed
+
+
+def test_fewer_tokens_than_a_window_have_a_loss(text, tmp_path, capsys):
+    train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
+    for count in (1, 2, 7):
+        capsys.readouterr()
+        assert main(["evaluate", str(tmp_path / "run.pt"), "--tokens", str(count)]) == 0
+        assert re.search(rf": {count} tokens; loss \d\.\d+ nats", capsys.readouterr().out)
+
+
 def test_another_text_is_scored_whole(text, tmp_path, capsys):
     train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
     other = tmp_path / "other.txt"
@@ -152,11 +176,11 @@ def test_another_text_is_scored_whole(text, tmp_path, capsys):
 
 
 def parsed(*options):
-    return _parser().parse_args(["train", *map(str, options)])
+    return parse(["train", *map(str, options)])[1]
 
 
 def test_the_decay_spares_biases_and_norms():
-    model = runs.GPT(runs.GPTConfig(vocabulary=5, max_length=4, width=8, num_heads=2, num_layers=1))
+    model = GPT(GPTConfig(vocabulary=5, max_length=4, width=8, num_heads=2, num_layers=1))
     groups = runs._optimizer(model, parsed("--rate", 0.5, "--weight-decay", 0.3)).param_groups
     assert [(group["lr"], group["betas"], group["weight_decay"]) for group in groups] == [(0.5, (0.9, 0.95), 0.3),
                                                                                          (0.5, (0.9, 0.95), 0.0)]
@@ -180,7 +204,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_unless_told_otherwise(schedule)
 
 def test_weights_in_bfloat16_and_their_loss_in_float32(text, tmp_path):
     train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
-    model, _, _ = runs._load(_parser().parse_args(["evaluate", str(tmp_path / "run.pt"), "--dtype", "bfloat16"]))
+    model, _, _ = runs._load(parse(["evaluate", str(tmp_path / "run.pt"), "--dtype", "bfloat16"])[1])
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16} and not model.training
     tokens = torch.zeros(1, 4, dtype=torch.int64)
     assert model(tokens).dtype == torch.bfloat16 and runs._loss(model, (tokens, tokens)).dtype == torch.float32
@@ -193,7 +217,10 @@ def test_weights_in_bfloat16_and_their_loss_in_float32(text, tmp_path):
     ("--width 30 --heads 4", "width must be a positive multiple of num_heads, got width=30, num_heads=4"),
     ("--context 2000", "gives 1188 tokens to train on and 132 held out; --context 2000 needs at least 2001"),
     ("--context 1188", "gives 1188 tokens to train on and 132 held out; --context 1188 needs at least 1189"),
-    ("--device abacus", "this machine has no 'abacus'; expected one of"),
+    ("--device abacus", "--device: 'abacus' is not a device; expected a name such as"),
+    ("--device cpu:banana", "--device: 'cpu:banana' is not a device"),
+    ("--device meta", "--device: this machine has no 'meta'; expected one of"),
+    ("--device cpu:3", "--device: this machine has no 'cpu:3'; expected one of"),
     ("--key-value-heads 1", "--key-value-heads 1 is for --model llama"),
     ("--model llama --dropout 0.1", "--dropout 0.1 is for --model gpt"),
     ("--model llama --key-value-heads 3 --heads 4", "num_heads must be a multiple of num_key_value_heads"),
@@ -202,8 +229,16 @@ def test_weights_in_bfloat16_and_their_loss_in_float32(text, tmp_path):
     ("--steps 0", "argument --steps: expected a whole number of at least 1, got '0'"),
     ("--steps many", "argument --steps: expected a whole number of at least 1, got 'many'"),
     ("--steps 5 --warmup 5", "warmup must be at least 0 and fewer than all 5 steps, got 5"),
-    ("--rate -1", "learning rate"),
-    ("--clip 0", "clip_norm must be a positive number"),
+    *((f"--rate {rate}", f"argument --rate: expected a number above 0, got '{rate}'")
+      for rate in ("-1", "0", "nan", "inf", "x")),
+    *((f"--clip {clip}", f"argument --clip: expected a number above 0, or inf, got '{clip}'") for clip in ("0", "-1", "nan")),
+    *((f"--weight-decay {decay}", f"argument --weight-decay: expected 0 or a number above it, got '{decay}'")
+      for decay in ("-0.1", "nan", "inf")),
+    *((f"--dropout {share}", f"argument --dropout: expected a number from 0 on and below 1, got '{share}'")
+      for share in ("-0.1", "1", "nan")),
+    *((f"--seed {seed}", f"argument --seed: expected a whole number from 0 to 4294967295, got '{seed}'")
+      for seed in ("-1", "1.5", str(10**15))),
+    ("--checkpoint .", "--checkpoint: '.' is a folder; expected a file"),
     ("--model mamba", "argument --model: invalid choice: 'mamba'"),
     ("--checkpoint nowhere/run.pt", "--checkpoint: there is no folder 'nowhere'"),
     ("--colour red", "unrecognized arguments: --colour red"),
@@ -219,6 +254,13 @@ def test_wrong_text_is_refused(tmp_path, capsys):
     assert "there is no file" in refusal(capsys, ["train", *TINY, "--data", tmp_path / "none.txt"])
     assert "is not text in UTF-8" in refusal(capsys, ["train", *TINY, "--data", binary])
     assert "gives 4 tokens to train on and 1 held out" in refusal(capsys, ["train", *TINY, "--data", short])
+    short.write_bytes("A text in UTF-16, of which every second byte is zero.".encode("utf-16-be"))
+    assert "is not text in UTF-8" in refusal(capsys, ["train", *TINY, "--data", short])
+    assert "there is no file" in refusal(capsys, ["train", *TINY, "--data", tmp_path])
+    for nothing in (b"", b"\xef\xbb\xbf"):  # a byte order mark alone
+        short.write_bytes(nothing)
+        for tokenizer in ("characters", "bpe"):
+            assert "is empty; expected a text" in refusal(capsys, ["train", *TINY, "--data", short, "--tokenizer", tokenizer])
 
 
 def test_what_is_no_checkpoint_is_refused(text, tmp_path, capsys):
@@ -248,11 +290,80 @@ def test_wrong_generation_is_refused(text, tmp_path, capsys):
     path = tmp_path / "run.pt"
     train(text, "--steps", 2, "--checkpoint", path)
     capsys.readouterr()
-    for options, message in {("--temperature", "-1"): "temperature must not be negative",
-                             ("--top-p", "2"): "top_p must lie in (0, 1]",
+    for options, message in {("--temperature", "-1"): "argument --temperature: expected 0 or a number above it, got '-1'",
+                             ("--temperature", "nan"): "argument --temperature: expected 0 or a number above it, got 'nan'",
+                             ("--temperature", "1e-45"): "temperature must be 0, the most probable token, or",
+                             ("--top-p", "2"): "argument --top-p: expected a number above 0 and at most 1, got '2'",
+                             ("--top-p", "nan"): "argument --top-p: expected a number above 0 and at most 1, got 'nan'",
+                             ("--seed", "-1"): "argument --seed: expected a whole number from 0 to 4294967295, got '-1'",
                              ("--prompt", ""): "--prompt is empty",
                              ("--prompt", "x = 1"): "unknown character"}.items():
         assert message in refusal(capsys, ["generate", path, *options])
+
+
+def test_a_changed_text_is_not_scored_as_if_it_were_new(text, tmp_path, capsys):
+    train(text, "--steps", 2, "--checkpoint", tmp_path / "run.pt")
+    text.write_text(19 * PROVERB)
+    capsys.readouterr()
+    assert f"--data {text} scores all of it" in refusal(capsys, ["evaluate", tmp_path / "run.pt"])
+    assert main(["evaluate", str(tmp_path / "run.pt"), "--data", str(text)]) == 0
+
+
+def test_a_text_is_known_by_what_it_says_wherever_it_lies(text, tmp_path, capsys):
+    path, other = tmp_path / "run.pt", tmp_path / "moved.txt"
+    assert train(text, "--steps", 2, "--checkpoint", path) == 0
+    assert train(text.rename(other), "--steps", 3, "--checkpoint", path) == 0
+    assert len(load_checkpoint(path)["history"]["steps"]) == 3
+
+
+def test_a_damaged_run_is_refused_in_a_sentence(text, tmp_path, capsys):
+    path = tmp_path / "run.pt"
+    train(text, "--steps", 2, "--checkpoint", path)
+    state = load_checkpoint(path)
+    about, diverged = state["about"], {name: weight * torch.nan for name, weight in state["model"].items()}
+    for change, message in [({"model": diverged}, "holds weights that are not finite"),
+                            ({"model": {}}, "does not hold the model that it names (RuntimeError"),
+                            ({"about": about | {"options": {"model": "mamba"}}}, "(KeyError: 'mamba')"),
+                            ({"about": about | {"config": {"size": 3}}}, "(TypeError"),
+                            ({"about": about | {"tokenizer": {"kind": "characters", "characters": ""}}}, "(ValueError"),
+                            ({"about": about | {"options": None}}, "does not say what it holds")]:
+        save_checkpoint(path, **state | change)
+        capsys.readouterr()
+        assert message in refusal(capsys, ["generate", path])
+
+
+def test_a_folder_that_cannot_be_written_to_is_noticed_before_the_training(text, tmp_path, capsys, monkeypatch):
+    def refused(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+    monkeypatch.setattr(runs, "TemporaryFile", refused)
+    monkeypatch.setattr(runs, "train", lambda *args, **options: pytest.fail("it trained"))
+    assert "no file can be made in" in refusal(capsys, ["train", "--data", text, *TINY, "--checkpoint", tmp_path / "run.pt"])
+
+
+def test_a_full_disk_is_a_sentence(text, tmp_path, capsys, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device", "run.pt.partial")
+    monkeypatch.setattr(runs, "train", full)
+    assert "No space left on device" in refusal(capsys, ["train", "--data", text, *TINY, "--checkpoint", tmp_path / "run.pt"])
+
+
+def test_without_a_prompt_a_text_of_one_line_is_begun_with_its_first_character(tmp_path, capsys):
+    path, text = tmp_path / "run.pt", tmp_path / "line.txt"
+    text.write_text(20 * PROVERB.strip())
+    train(text, "--steps", 2, "--checkpoint", path)
+    capsys.readouterr()
+    assert main(["generate", str(path), "--max-new-tokens", "3"]) == 0
+    assert re.fullmatch(r" [A-Za-z .]{3}\n", capsys.readouterr().out)
+
+
+def test_a_character_that_the_terminal_lacks_does_not_cost_the_text(tmp_path):
+    path, text = tmp_path / "run.pt", tmp_path / "text.txt"
+    text.write_text(20 * "中文, 中文.\n", "utf8")
+    assert train(text, "--steps", 2, "--checkpoint", path) == 0
+    run = subprocess.run([sys.executable, "-m", "tutorlib", "generate", str(path), "--prompt", "中", "--max-new-tokens", "3"],
+                         capture_output=True, text=True, check=False, cwd=Path(__file__).resolve().parents[1],
+                         env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert run.returncode == 0 and run.stdout.startswith(r"\u4e2d"), run
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(text, capsys):
@@ -262,7 +373,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(text, capsy
 
 def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch):
     tokenizer = runs.CharacterTokenizer(PROVERB)
-    model = runs.Llama(runs.LlamaConfig(len(tokenizer), 32, 16, 2, 1, 1, 32))
+    model = Llama(LlamaConfig(len(tokenizer), 32, 16, 2, 1, 1, 32))
     monkeypatch.setattr(runs, "load", lambda name: (model, tokenizer))
     assert main(["generate", "smollm2", "--prompt", "A", "--max-new-tokens", "9"]) == 0
     assert len(capsys.readouterr().out) == 11

@@ -20,7 +20,7 @@ def test_default_device_is_the_cpu_unless_the_environment_names_another(monkeypa
         assert default_device() == device
 
 
-@pytest.mark.parametrize("name", ["potato", "meta", "xpu"])
+@pytest.mark.parametrize("name", ["potato", "meta", "xpu", "", "cpu:1", "cpu:one", "cuda:99"])
 def test_default_device_refuses_what_the_machine_lacks(monkeypatch, name):
     monkeypatch.setenv("TUTORLIB_DEVICE", name)
     with pytest.raises(ValueError, match=f"TUTORLIB_DEVICE.*{name}"):

@@ -1,6 +1,7 @@
 """Decoding, on models whose best answer is known, and on a random Transformer with and without its cache."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,28 @@ def test_truncation_by_hand():
     assert kept(top_p=1.0) == [True] * 4
     assert kept(top_k=3, top_p=0.8) == [True, False, True, False]  # of the three, the first two hold 0.83
     assert truncate(torch.zeros(1, 4), top_p=1e-9)[0].isfinite().sum() == 1
+    assert truncate(torch.zeros(1, 2), top_p=0.5)[0].isfinite().tolist() == [True, False]  # a half is at least a half
+
+
+def test_all_of_the_probability_is_all_tokens():
+    """In float32 the sum of the likely ones reaches 1 long before the last of 50,257."""
+    logits = 3 * torch.randn(1, 50257, generator=torch.Generator().manual_seed(0))
+    assert truncate(logits, top_p=1.0).isfinite().all()
+    dropped = truncate(logits, top_p=1 - 1e-7).isinf()
+    assert logits.double().softmax(-1)[dropped].sum() <= 1.01e-7  # of 1 - p, not the 2e-7 and more that rounding takes
+
+
+def test_low_precision_probabilities_are_summed_in_float32():
+    logits = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(truncate(logits, top_p=0.7).isinf(), truncate(logits.float(), top_p=0.7).isinf())
+
+
+@pytest.mark.parametrize("options, message", [
+    (dict(top_p=-1), r"top_p must lie in \(0, 1\], got -1"), (dict(top_p=math.nan), r"top_p must lie in \(0, 1\], got nan"),
+    (dict(top_k=0), "top_k must be at least 1, got 0"), (dict(top_k=1.5), "top_k must be a whole number, got 1.5")])
+def test_truncation_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        truncate(torch.zeros(1, 4), **options)
 
 
 @given(seed=st.integers(0, 10**6), top_k=st.integers(1, 12), top_p=st.floats(0.05, 1.0))
@@ -230,6 +253,25 @@ def test_a_batch_is_searched_row_by_row():
         torch.testing.assert_close(scores[row:row + 1], score)
 
 
+def test_beams_read_the_source_of_their_own_row():
+    """Sources and masks differ: the best of each row scores in a plain forward pass, on its source alone, what was reported."""
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(11, 7, 16, 4, 2, 2, 24, max_length=30, dropout=0.0)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    source = torch.randint(11, (3, 5))
+    mask = torch.tensor([[True] * 5, [True] * 4 + [False], [True] * 2 + [False] * 3])
+    for use_cache in (True, False):
+        tokens, scores = beam_search(model.condition(source, mask), START, 6, num_beams=3, eos=None, length_penalty=0.0,
+                                     use_cache=use_cache)
+        score = torch.empty(3, 3)  # (target's row, source's row)
+        for row in range(3):
+            logits = model(source[row:row + 1].expand(3, -1), tokens[:, :-1], mask[row:row + 1].expand(3, -1))  # (B, T, V)
+            score[:, row] = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None]).sum((1, 2))
+        torch.testing.assert_close(score.diagonal(), scores, atol=1e-4, rtol=1e-4)
+        assert (score - score.diagonal()[:, None])[~torch.eye(3, dtype=torch.bool)].abs().min() > 0.1  # another would not do
+
+
 def test_the_score_is_the_log_probability_of_the_tokens():
     model = random_transformer()
     tokens, scores = beam_search(model, START, 6, num_beams=4, eos=2, length_penalty=0.0)
@@ -239,9 +281,19 @@ def test_the_score_is_the_log_probability_of_the_tokens():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(temperature=-1.0), "temperature must not be negative, got -1.0"),
-    (dict(temperature=math.nan), "temperature must not be negative, got nan"),
+    (dict(temperature=-1.0), "temperature must be 0, .*, got -1.0"),
+    (dict(temperature=math.nan), "temperature must be 0, .*, got nan"),
+    (dict(temperature=math.inf), "temperature must be 0, .*, got inf"),
+    (dict(temperature=1e-45), "temperature must be 0, .* or a number from 1e-06 on, got 1e-45"),
     (dict(top_k=0), "top_k must be at least 1, got 0"),
+    (dict(top_k=2.0), "top_k must be a whole number, got 2.0"),
+    (dict(top_k=True), "top_k must be a whole number, got True"),
+    (dict(top_p=math.nan), r"top_p must lie in \(0, 1\], got nan"),
+    (dict(eos=1.0), "eos must be whole numbers, got 1.0"),
+    (dict(eos=True), "eos must be whole numbers, got True"),
+    (dict(eos="2"), "eos must be whole numbers, got '2'"),
+    (dict(eos=-1), "eos must be None, an id or a list of ids, each at least 0, got -1"),
+    (dict(eos=[]), r"eos must be None, an id or a list of ids, each at least 0, got \[\]"),
     (dict(top_p=0.0), r"top_p must lie in \(0, 1\], got 0.0"),
     (dict(top_p=1.5), r"top_p must lie in \(0, 1\], got 1.5")])
 def test_sampling_arguments_out_of_range(options, message):
@@ -252,16 +304,77 @@ def test_sampling_arguments_out_of_range(options, message):
 def test_prompts_that_do_not_fit():
     model = random_transformer()
     for search in (lambda *a: generate(model, *a), lambda *a: beam_search(model, *a, num_beams=2, eos=2)):
-        with pytest.raises(ValueError, match=r"tokens must have the shape \(B, T\) with T at least 1, got \(3,\)"):
+        with pytest.raises(ValueError, match=r"tokens must have the shape \(B, T\) with B and T at least 1, got \(3,\)"):
             search(torch.zeros(3, dtype=torch.int64), 4)
-        with pytest.raises(ValueError, match=r"with T at least 1, got \(3, 0\)"):
+        with pytest.raises(ValueError, match=r"with B and T at least 1, got \(3, 0\)"):
             search(START[:, :0], 4)
-        with pytest.raises(ValueError, match="max_new_tokens must not be negative, got -1"):
+        with pytest.raises(ValueError, match=r"with B and T at least 1, got \(0, 1\)"):
+            search(START[:0], 4)
+        for dtype in (torch.float32, torch.bool, torch.uint8):
+            with pytest.raises(ValueError, match=f"tokens must be of int64 or int32, got {dtype}"):
+                search(START.to(dtype), 4)
+        with pytest.raises(ValueError, match="max_new_tokens must be at least 0, got -1"):
             search(START, -1)
+        for number in (4.0, True):
+            with pytest.raises(ValueError, match=f"max_new_tokens must be a whole number, got {number}"):
+                search(START, number)
         with pytest.raises(ValueError, match="1 tokens and max_new_tokens=30 exceed the model's max_length=30"):
             search(START, 30)
     with pytest.raises(ValueError, match="num_beams must be at least 1, got 0"):
         beam_search(model, START, 4, num_beams=0, eos=2)
+    with pytest.raises(ValueError, match="num_beams must be a whole number, got 2.0"):
+        beam_search(model, START, 4, num_beams=2.0, eos=2)
+    for penalty in (math.nan, math.inf, 60.0):  # 4^60 is more than a float32 holds
+        with pytest.raises(ValueError, match=f"length_penalty must be a number .* up to 4 stay finite, got {penalty}"):
+            beam_search(model, START, 4, num_beams=2, eos=2, length_penalty=penalty)
+    with pytest.raises(ValueError, match="generator must be on cpu, as the tokens are, got one on meta"):
+        generate(model, START, 4, generator=SimpleNamespace(device=torch.device("meta")))
+
+
+@pytest.mark.parametrize("search", [
+    lambda model, **options: generate(model, START, 4, temperature=0, use_cache=False, **options),
+    lambda model, **options: generate(model, START, 4, use_cache=False, **options),
+    lambda model, **options: beam_search(model, START, 4, num_beams=2, use_cache=False, **{"eos": None} | options)],
+    ids=["greedy", "sampled", "beams"])
+def test_logits_that_choose_nothing_are_refused_and_the_step_is_named(search):
+    """Behind token 1 all is well; behind token 2, which follows it, a logit is no number, or none is finite."""
+    for row, value in (([0, math.nan, 0], "nan"), ([-math.inf] * 3, "-inf"), ([0, math.inf, 0], "inf")):
+        with pytest.raises(ValueError, match=f"model: the logits of new token 3 must have a finite .*, got {value} in row 0"):
+            search(markov([[-1e9, 0, -1e9], [-1e9, -1e9, 0], row]))
+        with pytest.raises(ValueError, match=f"logits must have a finite largest value in each row, got {value} in row 1"):
+            choose(torch.tensor([[0.0] * 3, row]), temperature=0)
+    with pytest.raises(ValueError, match="eos must be below 2, the vocabulary, got 2"):
+        search(markov([[0, 5], [5, 0]]), eos=[0, 2])
+
+
+def test_any_of_several_ends_ends_a_row_which_is_filled_with_it():
+    chain = markov([[0, 5, 0, 0, 0], [0, 0, 5, 0, 0], [0, 0, 0, 5, 0], [0, 0, 0, 0, 5], [5, 0, 0, 0, 0]])  # 0 1 2 3 4 0
+    prompt, expected = torch.tensor([[0], [2], [3]]), [[0, 1, 2, 3], [2, 3, 3, 3], [3, 4, 0, 1]]
+    assert generate(chain, prompt, 3, temperature=0, eos=(3,), use_cache=False).tolist() == expected
+    for eos in ([2, 4], (4, 2)):
+        several = [[0, 1, 2], [2, 3, 4], [3, 4, 4]]
+        assert generate(chain, prompt, 9, temperature=0, eos=eos, use_cache=False).tolist() == several
+        assert beam_search(chain, prompt, 9, num_beams=1, eos=eos, use_cache=False)[0].tolist() == several
+
+
+def test_beams_end_in_different_ends_and_keep_their_own():
+    """Two sentences, 1 and 2, of one token each: the ended beam of the second goes on with 2, at no cost."""
+    table = torch.tensor([[0.0, 0.4, 0.6, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+    found, score = beam_search(markov(table.clamp(min=1e-9).log()), torch.tensor([[0]]), 3, num_beams=2, eos=[1, 2],
+                               length_penalty=0.0, use_cache=False)
+    assert found.tolist() == [[0, 2]] and score.item() == pytest.approx(math.log(0.6), abs=1e-6)
+    found, score = beam_search(markov(table.clamp(min=1e-9).log()), torch.tensor([[0]]), 3, num_beams=2, eos=[2],
+                               length_penalty=0.0, use_cache=False)
+    assert found.tolist() == [[0, 2, 2, 2]] and score.item() == pytest.approx(math.log(0.6), abs=1e-6)
+
+
+def test_int32_tokens_are_int64_tokens():
+    model, options = random_transformer(), dict(temperature=0)
+    for new in (0, 3):
+        narrow = generate(model, START.int(), new, **options)
+        assert narrow.dtype == torch.int64 and torch.equal(narrow, generate(model, START, new, **options))
+        narrow, _ = beam_search(model, START.int(), new, num_beams=2, eos=None)
+        assert narrow.dtype == torch.int64 and torch.equal(narrow, beam_search(model, START, new, num_beams=2, eos=None)[0])
 
 
 def test_generated_tokens_may_enter_a_training_step():

@@ -167,12 +167,29 @@ def test_bars_show_values_and_spreads():
     (lambda: curves({"a": [1, 2]}, "x", "y", log="z"), "log must be"),
     (lambda: curves({"a": [1, 2]}, "x", "y", bands={"b": ([1], [2])}), "bands must belong .* 'b' has none"),
     (lambda: curves({"a": [1, 2]}, "x", "y", bands={"a": ([1], [2])}), "bands.'a'. must be a sequence of 2"),
+    (lambda: curves({"a": []}, "x", "y"), r"series.'a'. must be a sequence, got the shape \(0,\)"),
+    (lambda: curves({"a": ([], [])}, "x", "y", log="xy"), r"series.'a'. must be a sequence, got the shape \(0,\)"),
+    (lambda: attention_map(WEIGHTS, "ab", "abc", largest=0.0), "largest must be a positive number, got 0.0"),
+    (lambda: attention_maps(WEIGHTS[None], "ab", "abc", largest=float("nan")), "largest must be a positive number, got nan"),
+    (lambda: attention_maps(WEIGHTS[None], "ab", "abc", columns=0), "columns must be at least 1, got 0"),
+    (lambda: attention_maps(WEIGHTS[None], "abc", "abc"), "queries must have 2 labels, got 3"),
     (lambda: bars({}, "y"), "values must hold at least one bar"),
     (lambda: bars({"a": (1, 2, 3)}, "y"), r"values.'a'. must be a number or \(mean, spread\), got the shape \(3,\)"),
 ])
 def test_wrong_data_is_refused(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+    assert not plt.get_fignums()  # nothing is half drawn
+
+
+def test_given_axes_stay_empty_where_data_are_refused():
+    ax = plt.subplots()[1]
+    for draw in (lambda: curves({"a": [1, 2], "b": [[1]]}, "x", "y", ax=ax),
+                 lambda: heat_map([[1, 2]], "x", "y", ax=ax, rows="ab"),
+                 lambda: curves({"a": [1, 2]}, "x", "y", ax=ax, bands={"a": ([1, 2], [3])})):
+        with pytest.raises(ValueError):
+            draw()
+        assert not (ax.lines or ax.images or ax.collections or ax.texts)
 
 
 def test_every_curves_color_has_three_to_one_contrast_on_white():

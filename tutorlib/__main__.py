@@ -4,4 +4,5 @@ import sys
 
 from tutorlib.command_line import main
 
+sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shall not cost the text
 sys.exit(main())

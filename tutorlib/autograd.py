@@ -187,12 +187,12 @@ def log_softmax(scores: Variable) -> Variable:
 
 
 def cross_entropy(scores: Variable, labels: Tensor) -> Variable:
-    """scores (B, C), labels (B,) of int64 -> their mean cross-entropy in nats, a single number.
+    """scores (B, C), labels (B,) of int64 or int32 -> their mean cross-entropy in nats, a single number.
 
-    Raises ValueError where the shapes disagree, or a label is not from 0 to C - 1.
-    """
-    if scores.value.ndim != 2 or labels.shape != scores.shape[:1]:
+    Raises ValueError where the shapes disagree, B is 0, or a label is not a whole number from 0 to C - 1."""
+    if scores.value.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise ValueError(f"scores must be (B, C) and labels (B,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
-    if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(f"labels must be from 0 to {scores.shape[1] - 1}, got {labels.min()} to {labels.max()}")
+    if labels.dtype not in (torch.int64, torch.int32) or labels.min() < 0 or labels.max() >= scores.shape[1]:
+        got = f"{labels.min()} to {labels.max()}, {labels.dtype}"
+        raise ValueError(f"labels must be from 0 to {scores.shape[1] - 1}, got {got}")
     return -log_softmax(scores)[torch.arange(len(labels), device=labels.device), labels].mean()

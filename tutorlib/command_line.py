@@ -4,14 +4,21 @@ A checkpoint of `train` holds all that the other commands need: the weights, the
 """
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tutorlib.runs import DTYPES, MODELS, REAL, evaluate_model, generate_text, train_model
+from tutorlib.options import EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.runs import DTYPES, REAL, evaluate_model, generate_text, train_model
+from tutorlib.saved_runs import MODELS
 
-DEVICE = (str, None, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
+COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
+            "generate": (GenerateOptions, generate_text)}
+LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
+DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
 TRAIN = """examples:
   python -m tutorlib train --steps 200
@@ -30,17 +37,25 @@ GENERATE = """examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, 1 where training diverged, 2 for a wrong argument, 130 if interrupted."""
-    arguments = _parser().parse_args(argv)
+    """Run a command; return its exit status: 0, 1 where a loss is no number, 2 for a wrong argument, 130 if interrupted."""
+    command, options = parse(argv)
     try:
-        arguments.run(arguments)
+        COMMANDS[command][1](options)
+        sys.stdout.flush()
     except (ValueError, OSError, ModuleNotFoundError, FloatingPointError) as error:
-        print(f"python -m tutorlib {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"python -m tutorlib {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError) else 2
     except KeyboardInterrupt:
-        print(f"\nInterrupted.{_how_to_go_on(arguments)}", file=sys.stderr)
+        print(f"\nInterrupted.{_how_to_go_on(options)}", file=sys.stderr)
         return 130
     return 0
+
+
+def parse(argv: list[str] | None = None) -> tuple[str, TrainOptions | EvaluateOptions | GenerateOptions]:
+    """The command and its options. A wrong argument ends the process with a sentence and status 2."""
+    options = vars(_parser().parse_args(argv))
+    command = options.pop("command")
+    return command, COMMANDS[command][0](**options)
 
 
 # -- what can be asked ------------------------------------------------------------------------------------------------
@@ -67,59 +82,63 @@ def _parser() -> argparse.ArgumentParser:
     write = commands.add_parser(
         "generate", usage="%(prog)s MODEL [options]", help="let a model continue a prompt", epilog=GENERATE, **layout,
         description="Continue a prompt, token by token.")
-    for command, run in ((evaluate, evaluate_model), (write, generate_text)):
+    for command, kind in ((evaluate, EvaluateOptions), (write, GenerateOptions)):
         command.add_argument("model", metavar="MODEL", help=f"a checkpoint that train has written, or {', '.join(REAL)}")
-        _options(command, {"device": DEVICE, "dtype": (tuple(DTYPES), "float32", "the weights'")})
-        command.set_defaults(run=run)
-    _options(evaluate, {"data": (str, None, "'bible' or a UTF-8 text file (default: what it was trained on, else bible)"),
-                        "tokens": (_count, None, "score so many tokens at most (default: all)")})
-    _options(write, {"prompt": (str, "\n", "the text to continue (default: a line's end)"),
-                     "max-new-tokens": (_count, 200, "how many tokens to add"),
-                     "temperature": (float, 0.8, "0 takes the most probable token, 1 draws from the model's distribution"),
-                     "top-k": (_count, None, "draw among so many most probable tokens only"),
-                     "top-p": (float, None, "draw among the fewest tokens of this total probability only"),
-                     "seed": (int, 0, "the same seed draws the same text")})
+        _options(command, kind, {"device": DEVICE, "dtype": (tuple(DTYPES), "the weights'")})
+    _options(evaluate, EvaluateOptions, {
+        "data": (str, "'bible' or a UTF-8 text file (default: what it was trained on, else bible)"),
+        "tokens": (_count, "score so many tokens at most (default: all)")})
+    _options(write, GenerateOptions, {
+        "prompt": (str, "the text to continue (default: a line's end; where the model knows none, its first character)"),
+        "max-new-tokens": (_count, "how many tokens to add"),
+        "temperature": (_number("0 or a number above it", lambda x: 0 <= x < math.inf),
+                        "0 takes the most probable token, 1 draws from the model's distribution"),
+        "top-k": (_count, "draw among so many most probable tokens only"),
+        "top-p": (_number("a number above 0 and at most 1", lambda x: 0 < x <= 1),
+                  "draw among the fewest tokens of this total probability only"),
+        "seed": (_seed, "the same seed draws the same text")})
     _progress_option(evaluate)
     return parser
 
 
 def _training_options(parser: argparse.ArgumentParser) -> None:
-    _options(parser.add_argument_group("the text"), {
-        "data": (str, "bible", "'bible' or a UTF-8 text file, whose last tenth is held out"),
-        "tokenizer": (("characters", "bpe"), "characters", "what a token is"),
-        "vocabulary": (_count, None, "number of tokens of the BPE (default: 1024)")})
-    _options(parser.add_argument_group("the model"), {
-        "model": (tuple(MODELS), "gpt", "its architecture"),
-        "width": (_count, 128, "of its states"),
-        "heads": (_count, 4, "of its attention; their number divides the width"),
-        "key-value-heads": (_count, None, "of a Llama; their number divides that of the heads (default: as many)"),
-        "layers": (_count, 4, "how many"),
-        "hidden": (_count, None, "width inside its feed-forward networks (default: 4 widths, in a Llama 8/3)"),
-        "context": (_count, 128, "how many tokens it sees"),
-        "dropout": (float, 0.0, "of a GPT")})
-    _options(parser.add_argument_group("the training"), {
-        "steps": (_count, 1000, "how many"),
-        "batch": (_count, 16, "windows of the text in a step"),
-        "rate": (float, 1e-3, "the learning rate at its peak"),
-        "schedule": (("constant", "linear", "cosine", "inverse-sqrt"), "cosine", "of the learning rate"),
-        "warmup": (partial(_count, least=0), None, "steps in which the rate rises (default: a tenth of the steps)"),
-        "weight-decay": (float, 0.1, "of AdamW; biases and norms are spared"),
-        "clip": (float, 1.0, "the norm to which a longer gradient is cut"),
-        "seed": (int, 0, "of weights, windows and dropout"),
+    _options(parser.add_argument_group("the text"), TrainOptions, {
+        "data": (str, "'bible' or a UTF-8 text file, whose last tenth is held out"),
+        "tokenizer": (("characters", "bpe"), "what a token is"),
+        "vocabulary": (_count, "number of tokens of the BPE (default: 1024)")})
+    _options(parser.add_argument_group("the model"), TrainOptions, {
+        "model": (tuple(MODELS), "its architecture"),
+        "width": (_count, "of its states"),
+        "heads": (_count, "of its attention; their number divides the width"),
+        "key-value-heads": (_count, "of a Llama; their number divides that of the heads (default: as many)"),
+        "layers": (_count, "how many"),
+        "hidden": (_count, "width inside its feed-forward networks (default: 4 widths, in a Llama 8/3)"),
+        "context": (_count, "how many tokens it sees"),
+        "dropout": (_number("a number from 0 on and below 1", lambda x: 0 <= x < 1), "of a GPT")})
+    _options(parser.add_argument_group("the training"), TrainOptions, {
+        "steps": (_count, "how many"),
+        "batch": (_count, "windows of the text in a step"),
+        "rate": (_number("a number above 0", lambda x: 0 < x < math.inf), "the learning rate at its peak"),
+        "schedule": (("constant", "linear", "cosine", "inverse-sqrt"), "of the learning rate"),
+        "warmup": (partial(_count, least=0), "steps in which the rate rises (default: a tenth of the steps)"),
+        "weight-decay": (_number("0 or a number above it", lambda x: 0 <= x < math.inf),
+                         "of AdamW; biases and norms are spared"),
+        "clip": (_number("a number above 0, or inf", lambda x: x > 0), "the norm to which a longer gradient is cut"),
+        "seed": (_seed, "of weights, windows and dropout"),
         "device": DEVICE,
-        "dtype": (tuple(DTYPES), "float32", "bfloat16 is mixed precision")})
+        "dtype": (tuple(DTYPES), "bfloat16 is mixed precision")})
     files = parser.add_argument_group("what is kept and shown")
-    _options(files, {
-        "checkpoint": (str, None, "the file that keeps the model; where it exists, the run goes on from it"),
-        "checkpoint-every": (_count, 100, "it is written after so many steps, and at the end"),
-        "held-out-tokens": (_count, None, "score so many at the end at most (default: all)")})
+    _options(files, TrainOptions, {
+        "checkpoint": (str, "the file that keeps the model; where it exists, the run goes on from it"),
+        "checkpoint-every": (_count, "it is written after so many steps, and at the end"),
+        "held-out-tokens": (_count, "score so many at the end at most (default: all)")})
     _progress_option(files)
-    parser.set_defaults(run=train_model)
 
 
-def _options(parser: argparse._ActionsContainer, options: dict[str, tuple[Any, Any, str]]) -> None:
-    """Name -> (type or choices, default, what it is), one `--name` each."""
-    for name, (kind, default, text) in options.items():
+def _options(parser: argparse._ActionsContainer, options: type, named: dict[str, tuple[Any, str]]) -> None:
+    """Name -> (type or choices, what it is), one `--name` each; the defaults are those of the dataclass `options`."""
+    for name, (kind, text) in named.items():
+        default = getattr(options, name.replace("-", "_"))
         shown = "" if default is None or "(default" in text else f" (default: {default})"
         if isinstance(kind, tuple):
             parser.add_argument(f"--{name}", choices=kind, default=default, help=text + shown)
@@ -138,6 +157,25 @@ def _count(text: str, least: int = 1) -> int:
     return int(text)
 
 
-def _how_to_go_on(arguments: argparse.Namespace) -> str:
-    path = getattr(arguments, "checkpoint", None)
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {LARGEST_SEED}, got {text!r}")
+    return int(text)
+
+
+def _number(expected: str, allowed: Callable[[float], bool]) -> Callable[[str], float]:
+    """A type for argparse: the numbers that are allowed, which NaN never is, since it compares with nothing."""
+    def parse_number(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not allowed(number):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return number
+    return parse_number
+
+
+def _how_to_go_on(options: TrainOptions | EvaluateOptions | GenerateOptions) -> str:
+    path = getattr(options, "checkpoint", None)
     return f" The same command goes on from {path}." if path is not None and Path(path).exists() else ""

@@ -18,13 +18,21 @@ def default_device() -> torch.device:
 
     Raises ValueError where the name is no device or this machine does not have it.
     """
-    name = os.environ.get("TUTORLIB_DEVICE", "cpu")
+    return find_device(os.environ.get("TUTORLIB_DEVICE", "cpu"), "TUTORLIB_DEVICE")
+
+
+def find_device(name: str, source: str) -> torch.device:
+    """The device of that name; `source` says in an error where the name was given.
+
+    Raises ValueError where the name is no device or this machine does not have it.
+    """
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"TUTORLIB_DEVICE: {name!r} is not a device; expected a name such as 'cpu', 'cuda' or 'mps'") from None
-    if device.type not in {available.type for available in available_devices()}:
-        raise ValueError(f"TUTORLIB_DEVICE: this machine has no {name!r}; expected one of {[*map(str, available_devices())]}")
+        raise ValueError(f"{source}: {name!r} is not a device; expected a name such as 'cpu', 'cuda' or 'mps'") from None
+    number = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type not in {available.type for available in available_devices()} or (device.index or 0) >= number:
+        raise ValueError(f"{source}: this machine has no {name!r}; expected one of {[*map(str, available_devices())]}")
     return device
 
 

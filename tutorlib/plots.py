@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from tutorlib.arguments import check_whole
+
 __all__ = ["attention_map", "attention_maps", "bars", "curves", "heat_map", "use_style"]
 
 # Told apart with every kind of color vision and in gray: hues after Okabe and Ito, darkened to at least 3:1 on white.
@@ -78,9 +80,10 @@ def attention_map(weights: Any, queries: Sequence[str], keys: Sequence[str], ax:
         show_values: write the weight into each cell; by default for maps of up to 8 by 8.
         largest: the weight that gets the darkest color.
 
-    Raises ``ValueError`` where the labels do not fit the weights.
+    Raises ``ValueError`` where the labels do not fit the weights, and for a `largest` that is not positive.
     """
     weights = _matrix(weights, "weights", "(T, S)")
+    _check_largest(largest)
     _check_labels(queries, "queries", weights.shape[0])
     _check_labels(keys, "keys", weights.shape[1])
     ax = ax or _matrix_axes(weights.shape)
@@ -94,14 +97,19 @@ def attention_maps(weights: Any, queries: Sequence[str], keys: Sequence[str], ti
                    columns: int | None = None, largest: float = 1.0) -> Figure:
     """Draw the attention weights of H heads (H, T, S), one map a head, all on the same color scale.
 
-    ``titles`` names the maps ("head 1", ... by default); ``columns`` is the number of maps in a row.
+    ``titles`` names the maps ("head 1", ... by default); ``columns`` is the number of maps in a row. Raises ``ValueError`` as
+    `attention_map` does.
     """
     weights = _array(weights, "weights")
     if weights.ndim != 3 or 0 in weights.shape:
         raise ValueError(f"weights must have the shape (H, T, S), got {weights.shape}")
     heads, T, S = weights.shape
     titles = titles or [f"head {h}" for h in range(1, heads + 1)]
-    _check_labels(titles, "titles", heads)
+    for labels, name, size in ((titles, "titles", heads), (queries, "queries", T), (keys, "keys", S)):
+        _check_labels(labels, name, size)
+    _check_largest(largest)
+    if columns is not None:
+        check_whole("columns", columns)
     columns = min(heads, columns or (4 if S <= 5 else 2))
     rows = -(-heads // columns)
     width = STYLE["figure.figsize"][0]
@@ -124,6 +132,9 @@ def heat_map(matrix: Any, xlabel: str, ylabel: str, *, ax: Axes | None = None, t
     ``rows`` and ``columns`` label the cells; without them the axes are numbered from 0. A non-finite entry is gray.
     """
     matrix = _matrix(matrix, "matrix", "(rows, columns)")
+    for labels, name, size in ((rows, "rows", matrix.shape[0]), (columns, "columns", matrix.shape[1])):
+        if labels is not None:
+            _check_labels(labels, name, size)
     finite = matrix[np.isfinite(matrix)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     bound = max(abs(low), abs(high)) or 1.0
@@ -131,9 +142,6 @@ def heat_map(matrix: Any, xlabel: str, ylabel: str, *, ax: Axes | None = None, t
     labeled = rows is not None or columns is not None
     ax = ax or (_matrix_axes(matrix.shape) if labeled else plt.subplots()[1])
     image = _draw_cells(ax, matrix, colors, low, bound, show_values if show_values is not None else labeled and None)
-    for labels, name, size in ((rows, "rows", matrix.shape[0]), (columns, "columns", matrix.shape[1])):
-        if labels is not None:
-            _check_labels(labels, name, size)
     _label_ticks(ax, rows, columns)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if colorbar:
@@ -151,7 +159,8 @@ def curves(series: Mapping[str, Any], xlabel: str, ylabel: str, *, ax: Axes | No
         log: the axes that are logarithmic: "", "x", "y" or "xy".
         marker: a matplotlib marker for the points, as "o".
 
-    Raises ``ValueError`` for lengths that differ, a band without its curve, or a value <= 0 on a logarithmic axis.
+    Raises ``ValueError`` for lengths that differ, a curve of no points, a band without its curve, or a value <= 0 on a
+    logarithmic axis.
     """
     if not series:
         raise ValueError("series must hold at least one curve, got none")
@@ -159,13 +168,14 @@ def curves(series: Mapping[str, Any], xlabel: str, ylabel: str, *, ax: Axes | No
         raise ValueError(f'log must be "", "x", "y" or "xy", got {log!r}')
     if unknown := sorted(set(bands or {}) - set(series)):
         raise ValueError(f"bands must belong to curves of series, but {unknown[0]!r} has none")
+    points = {name: _points(name, given, log) for name, given in series.items()}
+    edges = {name: [_vector(edge, f"bands[{name!r}]", len(points[name][0])) for edge in pair]
+             for name, pair in (bands or {}).items()}
     ax = ax or plt.subplots()[1]
-    for name, points in series.items():
-        x, y = _points(name, points, log)
+    for name, (x, y) in points.items():
         line, = ax.plot(x, y, label=name, marker=marker, rasterized=len(x) > RASTERIZED_FROM)
-        if bands and name in bands:
-            lower, upper = (_vector(edge, f"bands[{name!r}]", len(x)) for edge in bands[name])
-            ax.fill_between(x, lower, upper, color=line.get_color(), alpha=0.2, linewidth=0)
+        if name in edges:
+            ax.fill_between(x, *edges[name], color=line.get_color(), alpha=0.2, linewidth=0)
     if "x" in log:
         ax.set_xscale("log")
     if "y" in log:
@@ -255,7 +265,7 @@ def _matrix(data: Any, name: str, shape: str) -> np.ndarray:
 
 def _vector(data: Any, name: str, length: int | None = None) -> np.ndarray:
     vector = _array(data, name)
-    if vector.ndim != 1 or length not in (None, len(vector)):
+    if vector.ndim != 1 or not len(vector) or length not in (None, len(vector)):
         raise ValueError(f"{name} must be a sequence{f' of {length}' if length else ''}, got the shape {vector.shape}")
     return vector
 
@@ -275,6 +285,11 @@ def _mean_and_spread(name: str, value: Any) -> tuple[float, float | None]:
     if numbers.shape not in ((), (2,)):
         raise ValueError(f"values[{name!r}] must be a number or (mean, spread), got the shape {numbers.shape}")
     return (float(numbers), None) if numbers.ndim == 0 else (float(numbers[0]), float(numbers[1]))
+
+
+def _check_largest(largest: float) -> None:
+    if not 0 < largest < np.inf:
+        raise ValueError(f"largest must be a positive number, got {largest}")
 
 
 def _check_labels(labels: Sequence[str], name: str, length: int) -> None:

@@ -90,3 +90,17 @@ def test_of_equals_the_last_letter_says_least():
 
 def test_is_deterministic():
     assert align(WORDS) == align(list(WORDS))
+
+
+@pytest.mark.parametrize("word", ["Zoo", "`", "don't", "café", ""])
+def test_other_letters_are_not_taken_for_one_of_the_26(word):
+    """Counted from a, a capital Z is the letter -7, which is t."""
+    with pytest.raises(ValueError, match=f"word must be written with the letters a to z, got {word!r}"):
+        align([*WORDS, Entry(word, ("Z", "UW"))])
+
+
+def test_other_refusals():
+    with pytest.raises(ValueError, match="entries: 'zoo' has the unknown phoneme 'UU'"):
+        align([Entry("zoo", ("Z", "UU"))])
+    with pytest.raises(ValueError, match="rounds must be a whole number, got 2.5"):
+        align(WORDS, rounds=2.5)

@@ -120,7 +120,10 @@ def test_windows_are_numbers_in_base_v():
     (lambda: SubstringIndex(ABACAB, 3, least=2).longest(ABACAB + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
     (lambda: KneserNey(ABACAB, 3, 2).score(ABACAB + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
     (lambda: KneserNey(ABACAB, 3, 2)(ABACAB[None] + 1), r"tokens must lie in \[0, 3\), got 1 to 3"),
-    (lambda: KneserNey(ABACAB.int(), 3), r"integers of the shape \(N,\), got torch.int32 \(6,\)"),
+    (lambda: KneserNey(ABACAB.short(), 3), r"integers of the shape \(N,\), got torch.int16 \(6,\)"),
+    (lambda: KneserNey(ABACAB, 3.0), "vocabulary must be a whole number, got 3.0"),
+    (lambda: KneserNey(ABACAB, 3, order=True), "order must be a whole number, got True"),
+    (lambda: SubstringIndex(ABACAB, 3, least=2.0), "least must be a whole number, got 2.0"),
     (lambda: KneserNey(ABACAB, 2), r"tokens must lie in \[0, 2\), got 0 to 2"),
     (lambda: KneserNey(ABACAB.float(), 3), r"integers of the shape \(N,\), got torch.float32 \(6,\)"),
     (lambda: KneserNey(ABACAB[:1], 3, order=2), "at least 2, the order, got 1"),
@@ -153,3 +156,12 @@ def test_a_copied_sentence_is_found_where_it_stands():
     piece = torch.cat([torch.full((7,), 3), text[1200:1240], torch.full((5,), 4)])
     length, start, place = SubstringIndex(text, 26).longest(piece)
     assert length >= 40 and (start, place) == (7 - (1200 - place), place) and place <= 1200
+
+
+def test_int32_tokens_give_what_int64_tokens_give():
+    """A row of 20 tokens in base 7 is more than an int32 holds."""
+    tokens = torch.randint(7, (200,), generator=torch.Generator().manual_seed(0))
+    wide, narrow = KneserNey(tokens, 7, order=20), KneserNey(tokens.int(), 7, order=20)
+    assert torch.equal(narrow.score(tokens[:50].int()), wide.score(tokens[:50]))
+    assert torch.equal(narrow(tokens[None, :9].int()), wide(tokens[None, :9]))
+    assert SubstringIndex(tokens.int(), 7, least=20).longest(tokens[30:60].int()) == (30, 0, 30)

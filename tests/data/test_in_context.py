@@ -48,3 +48,6 @@ def test_a_batch_is_a_function_of_seed_and_step_and_follows_the_device():
 def test_refuses_too_few(name, value):
     with pytest.raises(ValueError, match=f"{name} must be at least {value + 1}, got {value}"):
         MappingPrompts(**{name: value})
+    for wrong in (4.0, True):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, got {wrong}"):
+            MappingPrompts(**{name: wrong})

@@ -80,3 +80,12 @@ def test_changed_files_are_refused(monkeypatch):
         load_photographs()
     with pytest.raises(ValueError, match="zero_shot_metadata.py has sha256 3bd8ad"):
         load_class_names()
+
+
+@pytest.mark.parametrize("image", [torch.zeros(3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.int64),
+                                   torch.zeros(8, 8, 3, dtype=torch.uint8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+                                   torch.zeros(3, 0, 8, dtype=torch.uint8)])
+def test_an_image_of_another_kind_is_refused(image):
+    """Values from 0 to 1 would be divided by 255 once more."""
+    with pytest.raises(ValueError, match=r"image must be \(3, H, W\) of torch.uint8, got"):
+        to_input(image)

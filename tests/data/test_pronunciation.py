@@ -174,10 +174,17 @@ def test_equal_length_groups_hold_every_word_once():
 def test_refusals():
     with pytest.raises(ValueError, match="unknown symbol 'é'"):
         encode_word("café")
-    with pytest.raises(ValueError, match="entries and batch_size must be at least 1, got 0 entries"):
+    with pytest.raises(ValueError, match="entries must be at least 1, got none"):
         EqualLengthBatches([])
-    with pytest.raises(ValueError, match="entries and batch_size must be at least 1, got . entries and 0"):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         EqualLengthBatches(FEW, batch_size=0)
+    with pytest.raises(ValueError, match="batch_size must be a whole number, got 2.0"):
+        EqualLengthBatches(FEW, batch_size=2.0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        list(equal_length(["a"], batch_size=0))
+    for shares in ((0.6, 0.6), (-0.1, 0.5), (float("nan"), 0.1)):
+        with pytest.raises(ValueError, match="valid and test must be shares of a whole, got"):
+            split(FEW, *shares)
 
 
 # -- baselines --------------------------------------------------------------------------------------------------------

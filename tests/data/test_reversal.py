@@ -31,3 +31,5 @@ def test_another_seed_is_not_the_next_step_and_batches_follow_the_device():
 def test_refuses_nothing(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         ReversalBatches(**{name: 0})
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, got True"):
+        ReversalBatches(**{name: True})

@@ -57,9 +57,20 @@ def test_no_term_is_negative():
 def test_refusals():
     with pytest.raises(ValueError, match=r"sizes and losses must be \(n, k\) and \(n,\), got \(5,\) and \(5,\)"):
         fit_scaling_law(N, N)
-    with pytest.raises(ValueError, match="sizes must be positive, got 0"):
+    with pytest.raises(ValueError, match="sizes must be positive and finite, got 0"):
         fit_scaling_law(torch.zeros(5, 1), N)
     with pytest.raises(ValueError, match="losses must be at least 3, as many as the law has numbers, got 2"):
         fit_scaling_law(N[:2, None], N[:2])
+    for wrong in (torch.nan, torch.inf, -1.0):
+        with pytest.raises(ValueError, match=f"losses must be positive and finite, got {wrong:g}"):
+            fit_scaling_law(N[:, None], torch.tensor([5, 4, wrong, 3, 2]))
+        with pytest.raises(ValueError, match=f"sizes must be positive and finite, got {wrong:g}"):
+            fit_scaling_law(torch.tensor([[1], [2], [wrong], [4], [5]]), N.flip(0))
     with pytest.raises(ValueError, match="losses must fall with every size"):
         fit_scaling_law(N[:, None], 1 + 1e-6 * N)
+    law = ScalingLaw(1.0, torch.ones(2).double(), torch.ones(2).double())
+    for sizes in (torch.ones(3, 1), torch.ones(2)):  # either would be broadcast to two sizes
+        with pytest.raises(ValueError, match=r"sizes must have the shape \(n, 2\), got"):
+            law.predict(sizes)
+    with pytest.raises(ValueError, match="sizes must be positive and finite, got 0"):
+        law.predict(torch.tensor([[1.0, 0.0]]))

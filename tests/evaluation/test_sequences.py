@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.evaluation.language import distinct_ngrams, repeated_ngrams
 from tutorlib.evaluation.sequences import edit_distance, phoneme_error_rate, wrong_word_rate
 
 words = st.text("ab", max_size=7)
@@ -51,24 +50,7 @@ def test_refuses_lists_of_different_length(rate, predicted, expected):
         rate(predicted, expected)
 
 
-def test_distinct_and_repeated_pairs_by_hand():
-    """ab bc ca ab bc, and xy yx: five of seven pairs are distinct; of the first five, two stood there before."""
-    assert distinct_ngrams(["abcabc", "xyx"], 2) == 5 / 7
-    assert repeated_ngrams(["abcabc", "xyx"], 2) == pytest.approx((2 / 5 + 0) / 2)
-    assert repeated_ngrams(["ab", "ab"], 2) == 0 and distinct_ngrams(["ab", "ab"], 2) == 1 / 2
-    assert distinct_ngrams([("the", "end"), ("the", "start")], 1) == 3 / 4
-
-
-@given(st.lists(st.text("abc", min_size=3), min_size=1), st.integers(1, 3))
-def test_shares_of_ngrams_lie_between_none_and_all(sequences, n):
-    assert 0 < distinct_ngrams(sequences, n) <= 1 and 0 <= repeated_ngrams(sequences, n) < 1
-    assert distinct_ngrams(sequences[:1], n) == pytest.approx(1 - repeated_ngrams(sequences[:1], n))
-
-
-def test_without_ngrams_there_is_no_share():
-    with pytest.raises(ValueError, match=r"at least one 3-gram, got \[2, 1\] symbols"):
-        distinct_ngrams(["ab", "c"], 3)
-    with pytest.raises(ValueError, match="at least one 2-gram"):
-        repeated_ngrams(["ab", "c"], 2)
-    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
-        distinct_ngrams(["ab"], 0)
+def test_words_without_phonemes_have_no_rate():
+    with pytest.raises(ValueError, match="expected must hold at least one phoneme, got 2 empty words"):
+        phoneme_error_rate([("K",), ()], [(), ()])
+    assert phoneme_error_rate([("K",), ()], [(), ("K",)]) == 2 and wrong_word_rate([("K",), ()], [(), ()]) == 1 / 2

@@ -61,7 +61,7 @@ def test_beams_are_theirs_while_no_sequence_ends(seed, num_beams, use_cache):
     expected = reference.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=8, do_sample=False,
                                   num_beams=num_beams, eos_token_id=None, pad_token_id=0, length_penalty=1.0,
                                   output_scores=True, return_dict_in_generate=True)
-    found, scores = beam_search(ours, tokens, 8, num_beams=num_beams, eos=-1, use_cache=use_cache)  # -1: no token's number
+    found, scores = beam_search(ours, tokens, 8, num_beams=num_beams, eos=None, use_cache=use_cache)
     assert torch.equal(found, expected.sequences)
     assert_same(scores, expected.sequences_scores, "scores")
 

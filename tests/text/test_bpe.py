@@ -164,6 +164,12 @@ def test_a_tokenizer_can_be_sent_to_another_process():
     (dict(merges=[], vocabulary={b"a": 0, b"b": 0}), "vocabulary and special hold 2 tokens but only 1 ids"),
     (dict(merges=[], special={"<end>": 255}), "vocabulary and special hold 257 tokens but only 256 ids"),
     (dict(merges=[], pattern="(a)|b"), "has groups that capture"),
+    (dict(merges=[], special={"": 256}), "special: '' is empty or a token of the vocabulary"),
+    (dict(merges=[(b"a", b"b")], special={"ab": 257}), "special: 'ab' is empty or a token of the vocabulary"),
+    (dict(merges=[], special={"<end>": 300}), "no token has the id 256; expected 0 to 256"),
+    (dict(merges=[], vocabulary={b"a": 0, b"b": 2}), "no token has the id 1; expected 0 to 1"),
+    (dict(merges=[], vocabulary={b"a": 0, b"b": -1}), "no token has the id 1; expected 0 to 1"),
+    (dict(merges=[(b"a", b"b"), (b"b", b"a"), (b"a", b"b")]), "merges: 1 pairs occur twice"),
 ])
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -189,3 +195,20 @@ def test_what_cannot_be_decoded_or_trained_is_refused():
         BytePairTokenizer.train("text", 256, special=["<end>"])
     with pytest.raises(ValueError, match="token: 'a b' holds ' ', which stands for no byte"):
         from_visible("a b")
+    with pytest.raises(ValueError, match=r"special: a mark occurs twice in \['<a>', '<a>'\]"):
+        BytePairTokenizer.train("text", 300, special=["<a>", "<a>"])
+    with pytest.raises(ValueError, match="vocabulary_size must be a whole number, got 300.5"):
+        BytePairTokenizer.train("text", 300.5)
+    with pytest.raises(ValueError, match="tokens: 1 occur twice"):
+        BytePairTokenizer.from_strings([], ["a", "b", "a"])
+    with pytest.raises(ValueError, match="special: '<end>' is none of the tokens"):
+        BytePairTokenizer.from_strings([], ["a", "b"], special=["<end>"])
+    for ids in ([1.7], torch.tensor([1.0]), [True], ["1"]):
+        with pytest.raises(ValueError, match="ids must be whole numbers, got"):
+            GPT2.decode(ids)
+    for number in (1.7, True, "1"):
+        with pytest.raises(ValueError, match="ids must be whole numbers, got"):
+            GPT2.token(number)
+    for text in (b"text", ["text"], None):
+        with pytest.raises(ValueError, match="text must be a string, got"):
+            GPT2.encode(text)

@@ -39,3 +39,16 @@ def test_refusals():
             LETTERS.decode([number])
     with pytest.raises(ValueError, match="a symbol occurs twice"):
         Vocabulary("aba")
+    for ids in ([3.5], torch.tensor([3.0]), [True]):
+        with pytest.raises(ValueError, match="ids must be whole numbers, got"):
+            LETTERS.decode(ids)
+
+
+def test_padded_rows_are_int64_whatever_they_hold():
+    for rows, shape in (([[]], (1, 0)), ([[], []], (2, 0)), ([[], [1]], (2, 1)), ([torch.tensor([1, 2]).int(), [3]], (2, 2))):
+        padded = pad_right(rows)
+        assert padded.dtype == torch.int64 and padded.shape == shape
+    with pytest.raises(ValueError, match="rows must be at least one, got none"):
+        pad_right([])
+    with pytest.raises(ValueError, match="rows must be whole numbers, got 1.5"):
+        pad_right([[1], [1.5]])

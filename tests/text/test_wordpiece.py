@@ -126,6 +126,11 @@ def test_any_text_is_cut_into_known_pieces(text):
     (lambda: BERT.encode_pair("one", "two", max_length=2), "max_length must leave room for 3 marks, got 2"),
     (lambda: BERT.decode([5, 30522]), "ids: 30522 is out of range; expected 0 to 30521"),
     (lambda: BERT.decode([5, -1]), "ids: -1 is out of range; expected 0 to 30521"),
+    (lambda: BERT.decode([5, 6.5]), "ids must be whole numbers, got 6.5"),
+    (lambda: BERT.decode([True]), "ids must be whole numbers, got True"),
+    (lambda: BERT.encode(["one"]), "text must be a string, got list"),
+    (lambda: BERT([b"one"]), "text must be a string, got bytes"),
+    (lambda: BERT.encode("one", max_length=4.0), "max_length must be a whole number, got 4.0"),
 ])
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):

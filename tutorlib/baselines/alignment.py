@@ -5,10 +5,12 @@ into such pieces, and expectation maximization finds P(piece | letter) (Dempster
 and m phonemes are worked on together, as arrays: N words, n letters, m phonemes.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from tutorlib.arguments import check_whole
 from tutorlib.data.pronunciation import PHONEMES, Entry
 
 Piece = tuple[str, ...]
@@ -22,7 +24,13 @@ def align(entries: Sequence[Entry], rounds: int = 6) -> dict[str, tuple[Piece, .
     """The most probable piece of pronunciation for each letter of each word, {word: one piece a letter}.
 
     A word said with more than two phonemes a letter (an abbreviation, as a rule) cannot be aligned and is left out.
+    Raises ValueError for a negative number of rounds, and for anything but the letters a to z or a phoneme of `PHONEMES`.
     """
+    check_whole("rounds", rounds, least=0)
+    for entry in entries:
+        check_word(entry.word)
+        if unknown := set(entry.phonemes) - _NUMBER.keys():
+            raise ValueError(f"entries: {entry.word!r} has the unknown phoneme {min(unknown)!r}; known are {PHONEMES}")
     groups = _group_by_lengths(entries)
     table = np.full((26, NUM_PIECES), 1.0 / NUM_PIECES)  # P(piece | letter), at first without any knowledge
     for _ in range(rounds):
@@ -33,6 +41,12 @@ def align(entries: Sequence[Entry], rounds: int = 6) -> dict[str, tuple[Piece, .
     return {
         word: pieces for letters, phonemes, words in groups for word, pieces in _best(letters, phonemes, words, table)
     }
+
+
+def check_word(word: str) -> None:
+    """Raise ValueError unless `word` is one to many of the letters a to z: another would be counted as one of them."""
+    if not isinstance(word, str) or not re.fullmatch("[a-z]+", word):
+        raise ValueError(f"word must be written with the letters a to z, got {word!r}")
 
 
 def _group_by_lengths(entries: Sequence[Entry]) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:

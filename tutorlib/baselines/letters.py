@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tutorlib.baselines.alignment import Piece
+from tutorlib.baselines.alignment import Piece, check_word
 
 # Windows from wide to narrow, as (letters to the left, letters to the right).
 WINDOWS = ((3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (1, 0), (0, 0))
@@ -14,9 +14,14 @@ RADIX = 27  # a to z are 1 to 26; 0 stands for what is before and after the word
 
 
 class LetterBaseline:
-    """Every letter is said always alike, whatever stands beside it: as it is said most often. 'e' comes out silent."""
+    """Every letter is said always alike, whatever stands beside it: as it is said most often. 'e' comes out silent.
+
+    A letter that no alignment holds is silent too. Raises ValueError where there are no alignments, and for a word that is not
+    written with the letters a to z.
+    """
 
     def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
+        _check_alignments(alignments)
         counts: dict[str, Counter] = defaultdict(Counter)
         for word, pieces in alignments.items():
             for letter, piece in zip(word, pieces, strict=True):
@@ -26,16 +31,19 @@ class LetterBaseline:
 
     def __call__(self, word: str) -> tuple[str, ...]:
         """The word's phonemes."""
+        check_word(word)
         return sum((self.piece.get(letter, ()) for letter in word), ())
 
 
 class WindowBaseline:
     """A letter is said as it most often was between the same neighbors: up to three to the left, three to the right.
 
-    Where that window never occurred in training, the next narrower one of `WINDOWS` decides (back-off).
+    Where that window never occurred in training, the next narrower one of `WINDOWS` decides (back-off). Raises ValueError as
+    `LetterBaseline` does.
     """
 
     def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
+        _check_alignments(alignments)
         self.pieces = sorted({piece for pieces in alignments.values() for piece in pieces})
         number = {piece: index for index, piece in enumerate(self.pieces)}
         said = np.array([number[piece] for pieces in alignments.values() for piece in pieces])  # (N,) over all letters
@@ -44,6 +52,7 @@ class WindowBaseline:
 
     def __call__(self, word: str) -> tuple[str, ...]:
         """The word's phonemes."""
+        check_word(word)
         around = _neighbors(word)  # (n, 7)
         said = np.full(len(word), -1)
         for window, (codes, pieces) in zip(reversed(WINDOWS), reversed(self.tables), strict=True):
@@ -51,6 +60,15 @@ class WindowBaseline:
             place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)  # (n,)
             said = np.where(codes[place] == wanted, pieces[place], said)  # a wider window overrules a narrower one
         return sum((self.pieces[number] for number in said if number >= 0), ())
+
+
+def _check_alignments(alignments: Mapping[str, tuple[Piece, ...]]) -> None:
+    if not alignments:
+        raise ValueError("alignments must hold at least one word, got none")
+    for word, pieces in alignments.items():
+        check_word(word)
+        if len(pieces) != len(word):
+            raise ValueError(f"alignments: {word!r} must have a piece for each of its {len(word)} letters, got {len(pieces)}")
 
 
 def _neighbors(word: str) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.arguments import check_whole
+
 LARGEST = 2**63 - 1  # of an int64
 
 
@@ -31,7 +33,7 @@ class KneserNey:
     D depends on whether c(h w) is 1, 2 or more, and is estimated from the text; lower(h) is what the discounts took, so that
     the probabilities sum to 1. Below order n, c counts the distinct tokens seen before a gram, not its occurrences. p_0 is
     uniform. A context never seen leaves all to the next shorter one.
-    Raises ValueError where the arguments do not fit, or vocabulary^order exceeds an int64.
+    Raises ValueError where the arguments do not fit, or vocabulary^order exceeds an int64. Tokens may be int32.
     """
 
     def __init__(self, tokens: Tensor, vocabulary: int, order: int = 5):
@@ -157,12 +159,14 @@ def _find(ascending: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_base(name: str, length: int, vocabulary: int) -> None:
+    check_whole("vocabulary", vocabulary, least=0)  # as floats, large numbers in base V would be rounded
+    check_whole(name, length, least=0)
     if length < 1 or vocabulary < 1 or vocabulary**length > LARGEST:
         raise ValueError(f"{name} must be at least 1 and vocabulary^{name} at most 2^63 - 1, got {vocabulary}^{length}")
 
 
 def _check_text(tokens: Tensor, vocabulary: int) -> None:
-    if tokens.dim() != 1 or tokens.dtype != torch.int64:
+    if tokens.dim() != 1 or tokens.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"tokens must be integers of the shape (N,), got {tokens.dtype} {tuple(tokens.shape)}")
     if len(tokens) and not 0 <= tokens.min() <= tokens.max() < vocabulary:
         raise ValueError(f"tokens must lie in [0, {vocabulary}), got {tokens.min()} to {tokens.max()}")

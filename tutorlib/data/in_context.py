@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.arguments import check_whole
 from tutorlib.data.batches import numbered_generator
 
 
@@ -21,7 +22,7 @@ class MappingPrompts:
     Tokens: symbols are 0 to num_symbols - 1, labels follow, num_symbols to num_symbols + num_labels - 1. A mapping gives each
     symbol a label; two symbols may share one. The mappings fall into two sets: where the labels' numbers, counted from 0, sum
     to a multiple of `num_labels`, the mapping is held out. That is one in `num_labels`, and `held_out` chooses the set.
-    Within it all mappings are equally likely. Raises ValueError for fewer than 2 labels or less than 1 of anything else.
+    Within it all mappings are equally likely. Raises ValueError for fewer than 2 labels, or less than 1 of anything else.
     """
 
     def __init__(self, num_symbols: int = 4, num_labels: int = 8, pairs: int = 8, batch_size: int = 128, seed: int = 0, *,
@@ -29,8 +30,7 @@ class MappingPrompts:
         least = {"num_symbols": (num_symbols, 1), "num_labels": (num_labels, 2), "pairs": (pairs, 1),
                  "batch_size": (batch_size, 1)}
         for name, (value, smallest) in least.items():
-            if value < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {value}")
+            check_whole(name, value, smallest)
         self.num_symbols, self.num_labels, self.pairs, self.batch_size = num_symbols, num_labels, pairs, batch_size
         self.seed, self.held_out, self.device = seed, held_out, device
         self.vocabulary_size = num_symbols + num_labels

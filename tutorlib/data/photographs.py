@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutorlib.arguments import check_whole
 from tutorlib.packages import installed_file
 
 LABELS = 243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305
@@ -50,8 +51,11 @@ def to_input(image: Tensor, side: int = 224) -> Tensor:
     """(3, H, W) of uint8 -> (1, 3, side, side) as pretrained networks want it.
 
     The shorter edge is resized to side · 8/7, the middle square is cut out, and ImageNet's mean and deviation of each channel
-    are taken off.
+    are taken off. Raises ValueError for an image of another shape or type, whose values would be of another size.
     """
+    if image.dim() != 3 or image.size(0) != 3 or 0 in image.shape or image.dtype != torch.uint8:
+        raise ValueError(f"image must be (3, H, W) of torch.uint8, got {tuple(image.shape)} of {image.dtype}")
+    check_whole("side", side)
     height, width = image.shape[-2:]
     scale = side * 8 / 7 / min(height, width)
     size = round(height * scale), round(width * scale)

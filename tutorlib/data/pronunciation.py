@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.arguments import check_whole
 from tutorlib.data.batches import numbered_generator
 from tutorlib.packages import check_sha256, installed_file
 from tutorlib.text.vocabulary import Vocabulary, pad_right
@@ -94,7 +95,12 @@ def stem(word: str) -> str:
 
 
 def split(entries: Sequence[Entry], valid: float = 0.05, test: float = 0.05) -> Splits:
-    """Split by group: each group goes where the sha256 of its stem says, whatever else is in the list."""
+    """Split by group: each group goes where the sha256 of its stem says, whatever else is in the list.
+
+    `valid` and `test` are the shares of two parts, the rest is to train on. Raises ValueError where they are no such shares.
+    """
+    if not (valid >= 0 and test >= 0 and valid + test <= 1):
+        raise ValueError(f"valid and test must be shares of a whole, got {valid} and {test}")
     parts = Splits([], [], [])
     for entry in entries:
         position = int(hashlib.sha256(stem(entry.word).encode()).hexdigest()[:8], 16) / 16**8  # in [0, 1)
@@ -133,7 +139,11 @@ def collate(entries: Sequence[Entry]) -> Batch:
 
 
 def equal_length(words: Sequence[str], batch_size: int = 256) -> Iterator[list[str]]:
-    """The words in groups of one length, at most `batch_size` each: what a model can read at once without padding."""
+    """The words in groups of one length, at most `batch_size` each: what a model can read at once without padding.
+
+    Raises ValueError for a batch_size below 1.
+    """
+    check_whole("batch_size", batch_size)
     for length in sorted(set(map(len, words))):
         same = [word for word in words if len(word) == length]
         yield from (same[start : start + batch_size] for start in range(0, len(same), batch_size))
@@ -144,11 +154,13 @@ class EqualLengthBatches:
 
     `batches(step)` is always the same batch, so a resumed run needs no iterator state. Every epoch shuffles the words anew,
     cuts each length into batches of `batch_size` (the last of a length may be smaller) and shuffles the batches.
+    Raises ValueError where there are no entries, or batch_size is below 1.
     """
 
     def __init__(self, entries: Sequence[Entry], batch_size: int = 32, seed: int = 0, device: torch.device | str = "cpu"):
-        if not entries or batch_size < 1:
-            raise ValueError(f"entries and batch_size must be at least 1, got {len(entries)} entries and {batch_size}")
+        check_whole("batch_size", batch_size)
+        if not len(entries):
+            raise ValueError("entries must be at least 1, got none")
         self.entries, self.batch_size, self.seed, self.device = list(entries), batch_size, seed, device
         self._by_length: dict[int, list[int]] = {}
         for index, entry in enumerate(self.entries):

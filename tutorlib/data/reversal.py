@@ -2,6 +2,7 @@
 
 import torch
 
+from tutorlib.arguments import check_whole
 from tutorlib.data.batches import numbered_generator
 from tutorlib.data.pronunciation import Batch
 from tutorlib.text.vocabulary import Vocabulary
@@ -12,6 +13,7 @@ class ReversalBatches:
 
     Sources (B, S) hold `length` symbols, targets (B, S + 1) begin with `begin`, labels (B, S + 1) end with `end`. All rows are
     equally long, so nothing is padded. Tokens: 0 to 2 are the marks of `Vocabulary`, symbols run from 3 to num_symbols + 2.
+    Raises ValueError for less than 1 of anything.
     """
 
     def __init__(
@@ -23,8 +25,7 @@ class ReversalBatches:
         device: torch.device | str = "cpu",
     ):
         for name, value in (("num_symbols", num_symbols), ("length", length), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            check_whole(name, value)
         self.num_symbols, self.length, self.batch_size, self.seed, self.device = num_symbols, length, batch_size, seed, device
         self.vocabulary_size = num_symbols + 3
 

@@ -18,7 +18,10 @@ class ScalingLaw(NamedTuple):
     exponents: Tensor
 
     def predict(self, sizes: Tensor) -> Tensor:
-        """The loss at sizes (n, k) -> (n,)."""
+        """The loss at sizes (n, k) -> (n,). Raises ValueError for sizes of another k, or not positive."""
+        if sizes.dim() != 2 or sizes.size(1) != len(self.scales):
+            raise ValueError(f"sizes must have the shape (n, {len(self.scales)}), got {tuple(sizes.shape)}")
+        _check_positive("sizes", sizes)
         return self.floor + sizes.double() ** -self.exponents @ self.scales
 
 
@@ -28,7 +31,8 @@ def fit_scaling_law(sizes: Tensor, losses: Tensor, *, floor: bool = True) -> Sca
     Given the exponents the law is linear in floor and scales, which least squares then finds without any start value. So the
     exponents are searched on a grid, ever finer around the best, among laws with no negative term. The residuals are those of
     the loss itself; Hoffmann et al. take a Huber loss of its logarithm. `floor=False` sets the floor to 0. Raises ValueError
-    for shapes that do not fit, sizes that are not positive, fewer losses than the law has numbers, and losses that rise.
+    for shapes that do not fit, sizes or losses that are not positive and finite, fewer losses than the law has numbers, and
+    losses that rise.
     """
     sizes, losses = sizes.double(), losses.double()
     _check(sizes, losses, floor)
@@ -63,8 +67,14 @@ def _solve(sizes: Tensor, losses: Tensor, exponents: Tensor, floor: bool) -> tup
 def _check(sizes: Tensor, losses: Tensor, floor: bool) -> None:
     if sizes.dim() != 2 or losses.dim() != 1 or len(sizes) != len(losses):
         raise ValueError(f"sizes and losses must be (n, k) and (n,), got {tuple(sizes.shape)} and {tuple(losses.shape)}")
-    if not (sizes > 0).all():
-        raise ValueError(f"sizes must be positive, got {sizes.min():g}")
+    _check_positive("sizes", sizes)
+    _check_positive("losses", losses)
     numbers = 2 * sizes.size(1) + floor
     if len(losses) < numbers:
         raise ValueError(f"losses must be at least {numbers}, as many as the law has numbers, got {len(losses)}")
+
+
+def _check_positive(name: str, values: Tensor) -> None:
+    wrong = values[~((values > 0) & values.isfinite())]  # also what is NaN
+    if len(wrong):
+        raise ValueError(f"{name} must be positive and finite, got {wrong[0]:g}")

@@ -14,17 +14,23 @@ def edit_distance(first: Sequence, second: Sequence) -> int:
 
 
 def phoneme_error_rate(predicted: Sequence[Sequence], expected: Sequence[Sequence]) -> float:
-    """Edit distances of all words, divided by the number of expected phonemes; 0 is perfect, more than 1 is possible."""
+    """Edit distances of all words, divided by the number of expected phonemes; 0 is perfect, more than 1 is possible.
+
+    Raises ValueError where the words are not equally many, or no phoneme is expected.
+    """
     _same_length(predicted, expected)
-    return sum(map(edit_distance, predicted, expected)) / sum(map(len, expected))
+    phonemes = sum(map(len, expected))
+    if not phonemes:
+        raise ValueError(f"expected must hold at least one phoneme, got {len(expected)} empty words")
+    return sum(map(edit_distance, predicted, expected)) / phonemes
 
 
 def wrong_word_rate(predicted: Sequence[Sequence], expected: Sequence[Sequence]) -> float:
-    """Share of words with any error."""
+    """Share of words with any error. Raises ValueError where the words are not equally many, or there are none."""
     _same_length(predicted, expected)
     return sum(tuple(p) != tuple(e) for p, e in zip(predicted, expected, strict=True)) / len(expected)
 
 
 def _same_length(predicted: Sequence, expected: Sequence) -> None:
-    if len(predicted) != len(expected) or not expected:
+    if len(predicted) != len(expected) or not len(expected):
         raise ValueError(f"predicted: {len(predicted)} words for {len(expected)} expected; expected as many, and at least 1")

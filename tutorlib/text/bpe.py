@@ -13,6 +13,8 @@ from itertools import chain, pairwise
 
 import regex
 
+from tutorlib.arguments import check_string, check_whole, whole_numbers
+
 Pair = tuple[bytes, bytes]
 
 # A word takes the blank before it along. Of several blanks the last goes with the word, the others stay together.
@@ -191,10 +193,12 @@ class BytePairTokenizer:
     Args:
         merges: pairs of tokens in the order in which they were learned, which is the order of preference.
         vocabulary: token -> id; by default the 256 bytes in GPT-2's order, then what the merges make, in their order.
-        special: marks such as ``<|endoftext|>`` -> id; where one stands in a text it is one token, never cut.
+        special: marks such as ``<|endoftext|>`` -> id; where one stands in a text it is one token, never cut. The ids of both
+            together are 0 to their number less 1, without a gap, so that `len` is a model's vocabulary.
         pattern: a regular expression (of `regex`) whose matches are the words; together they must cover the text.
 
-    Raises ValueError for a merge whose parts or result the vocabulary lacks, ids that occur twice, and a pattern with groups.
+    Raises ValueError for a merge that occurs twice or whose parts or result the vocabulary lacks, ids that occur twice or leave
+    a gap, a mark that is empty or a token of the vocabulary too, and a pattern with groups.
     """
 
     def __init__(self, merges: Iterable[Pair], *, vocabulary: Mapping[bytes, int] | None = None,
@@ -218,17 +222,27 @@ class BytePairTokenizer:
             for token in (*pair, pair[0] + pair[1]):
                 if token not in self.vocabulary:
                     raise ValueError(f"merges: {pair} needs the token {token!r}, which the vocabulary lacks")
+        if len(self.ranks) != len(self.merges):
+            raise ValueError(f"merges: {len(self.merges) - len(self.ranks)} pairs occur twice; each has one place in the order")
+        for mark in self.special:
+            if not mark or mark.encode() in self.vocabulary:
+                raise ValueError(f"special: {mark!r} is empty or a token of the vocabulary; expected a mark of its own")
         if len(self._tokens) != len(self.vocabulary) + len(self.special):
             raise ValueError(f"vocabulary and special hold {len(self.vocabulary) + len(self.special)} tokens but only "
                              f"{len(self._tokens)} ids; each needs its own")
+        if gaps := set(range(len(self._tokens))) - self._tokens.keys():
+            raise ValueError(f"vocabulary and special: no token has the id {min(gaps)}; expected 0 to {len(self._tokens) - 1}")
 
     @classmethod
     def train(cls, text: str | Iterable[str], vocabulary_size: int, *, special: Sequence[str] = (),
               pattern: str = GPT2_PATTERN) -> "BytePairTokenizer":
         """A tokenizer with up to `vocabulary_size` ids, learned from a text or several; the special marks come last.
 
-        Raises ValueError where the vocabulary cannot hold the 256 bytes and the marks.
+        Raises ValueError where the vocabulary cannot hold the 256 bytes and the marks, and for a mark that is given twice.
         """
+        if len(set(special)) != len(special):
+            raise ValueError(f"special: a mark occurs twice in {list(special)}; each must occur once")
+        check_whole("vocabulary_size", vocabulary_size)
         if vocabulary_size < 256 + len(special):
             raise ValueError(f"vocabulary_size must be at least {256 + len(special)}, for 256 bytes and {len(special)} "
                              f"special marks; got {vocabulary_size}")
@@ -242,12 +256,20 @@ class BytePairTokenizer:
     @classmethod
     def from_strings(cls, merges: Iterable[str], tokens: Sequence[str], *, special: Iterable[str] = (),
                      pattern: str = GPT2_PATTERN) -> "BytePairTokenizer":
-        """From what a tokenizer's files hold: merges such as "Ġ t", and all tokens in the order of their ids."""
+        """From what a tokenizer's files hold: merges such as "Ġ t", and all tokens in the order of their ids.
+
+        Raises ValueError for a token that occurs twice and a mark that is none of the tokens.
+        """
         ids = {token: number for number, token in enumerate(tokens)}
-        marks = {mark: ids.pop(mark) for mark in special}
+        if len(ids) != len(tokens):
+            raise ValueError(f"tokens: {len(tokens) - len(ids)} occur twice; each must occur once")
+        special = list(special)
+        if unknown := [mark for mark in special if mark not in ids]:
+            raise ValueError(f"special: {unknown[0]!r} is none of the tokens; expected marks among them")
+        marks = {mark: ids[mark] for mark in special}
         pairs = [tuple(map(from_visible, merge.split(" "))) for merge in merges]
-        return cls(pairs, vocabulary={from_visible(token): number for token, number in ids.items()}, special=marks,
-                   pattern=pattern)
+        vocabulary = {from_visible(token): number for token, number in ids.items() if token not in marks}
+        return cls(pairs, vocabulary=vocabulary, special=marks, pattern=pattern)
 
     def __len__(self) -> int:
         """The number of ids, special marks included."""
@@ -255,6 +277,7 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text. Raises ValueError for a lone surrogate, which UTF-8 cannot write, and what the pattern misses."""
+        check_string("text", text)
         if self._special_pattern is None:
             return self._encode_words(text)
         ids = []
@@ -279,14 +302,22 @@ class BytePairTokenizer:
         self._cache.clear()
 
     def token(self, number: int) -> bytes:
-        """The bytes of an id. Raises ValueError where there is no such id."""
-        if (token := self._tokens.get(int(number))) is None:
-            raise ValueError(f"ids: {int(number)} is no id of this tokenizer; expected 0 to {max(self._tokens)}")
-        return token
+        """The bytes of an id. Raises ValueError as `decode` does."""
+        return self._bytes([number])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, a list or a tensor (T,). Bytes that are not valid UTF-8 become the replacement character U+FFFD."""
-        return b"".join(map(self.token, ids)).decode("utf8", errors="replace")
+        """The text of ids, a list or a tensor (T,). Bytes that are not valid UTF-8 become the replacement character U+FFFD.
+
+        Raises ValueError for an id that is no whole number or none of this tokenizer.
+        """
+        return self._bytes(ids).decode("utf8", errors="replace")
+
+    def _bytes(self, ids: Iterable[int]) -> bytes:
+        numbers = whole_numbers("ids", ids)
+        try:
+            return b"".join([self._tokens[number] for number in numbers])
+        except KeyError as error:
+            raise ValueError(f"ids: {error.args[0]} is no id of this tokenizer; expected 0 to {len(self) - 1}") from None
 
 
 def _number(merges: Iterable[Pair]) -> dict[bytes, int]:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable
 
+from tutorlib.arguments import check_string, whole_numbers
+
 
 class CharacterTokenizer:
     """One id for each distinct character of `text`, numbered from 0 in code point order.
 
-    Raises ValueError for an empty text, for a character that the text did not hold, and for an id out of range.
+    Raises ValueError for an empty text and what is no string, for a character that the text did not hold, and for an id that
+    is no whole number or out of range.
     """
 
     def __init__(self, text: str):
+        check_string("text", text)
         if not text:
             raise ValueError("text must hold at least one character, got an empty string")
         self.characters = "".join(sorted(set(text)))
@@ -20,6 +24,7 @@ class CharacterTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """One id a character."""
+        check_string("text", text)
         try:
             return [self._ids[character] for character in text]
         except KeyError as error:
@@ -28,7 +33,7 @@ class CharacterTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, which may be a list or a tensor (T,)."""
-        numbers = [int(number) for number in ids]
+        numbers = whole_numbers("ids", ids)
         if wrong := [number for number in numbers if not 0 <= number < len(self)]:
             raise ValueError(f"ids: {wrong[0]} is out of range; expected 0 to {len(self) - 1}")
         return "".join(self.characters[number] for number in numbers)

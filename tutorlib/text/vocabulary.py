@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from tutorlib.arguments import whole_numbers
+
 
 class Vocabulary:
     """A fixed list of symbols, numbered from 3; 0 is padding, 1 begins and 2 ends a sequence.
 
-    Raises ValueError for a symbol that occurs twice, is unknown, or an id out of range.
+    Raises ValueError for a symbol that occurs twice or is unknown, and for an id that is no whole number or out of range.
     """
 
     pad, begin, end = 0, 1, 2
@@ -33,7 +35,7 @@ class Vocabulary:
     def decode(self, ids: Iterable[int] | Tensor) -> tuple[str, ...]:
         """Symbols up to the first end mark; begin and padding marks are left out."""
         symbols = []
-        for number in map(int, ids):
+        for number in whole_numbers("ids", ids):
             if not 0 <= number < len(self):
                 raise ValueError(f"ids: {number} is out of range; expected 0 to {len(self) - 1}")
             if number == self.end:
@@ -44,6 +46,12 @@ class Vocabulary:
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad: int = Vocabulary.pad) -> Tensor:
-    """Rows of ids as one tensor (B, longest), short rows filled with `pad` at the right."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])  # (B, longest)
+    """Rows of ids as one tensor (B, longest) of int64, short rows filled with `pad` at the right.
+
+    Raises ValueError where there are no rows, and for an id that is no whole number.
+    """
+    if not len(rows):
+        raise ValueError("rows must be at least one, got none")
+    rows = [whole_numbers("rows", row) for row in rows]
+    longest = max(map(len, rows))
+    return torch.tensor([row + [pad] * (longest - len(row)) for row in rows], dtype=torch.int64)  # (B, longest)

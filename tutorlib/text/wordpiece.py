@@ -10,6 +10,7 @@ from functools import cache
 
 from torch import Tensor
 
+from tutorlib.arguments import check_string, check_whole, whole_numbers
 from tutorlib.text.vocabulary import pad_right
 
 SPECIAL = UNKNOWN, CLS, SEP, PAD, MASK = "[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"
@@ -95,6 +96,7 @@ class WordPieceTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The pieces of a text, without [CLS] and [SEP]."""
+        check_string("text", text)
         pieces = []
         for place, part in enumerate(_SPECIAL_PATTERN.split(text)):
             words = [part] if place % 2 else split_words(part, self.lowercase)  # marks stand at the odd places
@@ -136,8 +138,10 @@ class WordPieceTokenizer:
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"pairs must be as many as texts, {len(texts)}, got {len(pairs)}")
         marks = 2 if pairs is None else 3
-        if max_length is not None and max_length < marks:
-            raise ValueError(f"max_length must leave room for {marks} marks, got {max_length}")
+        if max_length is not None:
+            check_whole("max_length", max_length, least=0)
+            if max_length < marks:
+                raise ValueError(f"max_length must leave room for {marks} marks, got {max_length}")
         room = None if max_length is None else max_length - marks
         rows = []
         for place, text in enumerate(texts):
@@ -158,9 +162,10 @@ class WordPieceTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The pieces of the ids, those with ## joined to what stands before; [CLS], [SEP] and [PAD] are left out.
 
-        Blanks, capitals and accents are as the pieces have them, not as in the text. Raises ValueError for an id out of range.
+        Blanks, capitals and accents are as the pieces have them, not as in the text. Raises ValueError for an id that is no
+        whole number or out of range.
         """
-        numbers = [int(number) for number in ids]
+        numbers = whole_numbers("ids", ids)
         if wrong := [number for number in numbers if not 0 <= number < len(self)]:
             raise ValueError(f"ids: {wrong[0]} is out of range; expected 0 to {len(self) - 1}")
         kept = (self.pieces[number] for number in numbers if number not in (self.cls, self.sep, self.pad))
