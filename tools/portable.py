@@ -214,9 +214,9 @@ def record_of(target: Path, condition: str) -> Path:
     return FOLDER / f"{target.stem}-{condition.replace(' ', '-')}-{identity}.json"
 
 
-def run(target: Path, condition: str, timeout: int) -> list[dict]:
+def run(target: Path, condition: str, record: Path, timeout: int) -> list[dict]:
     """The checks of one run, from its record if there is one. A run that breaks off is a problem, and is not kept."""
-    record, start = record_of(target, condition), time.perf_counter()
+    start = time.perf_counter()
     if record.exists():
         print(f"{target.stem}, {condition}: on record", flush=True)
         return json.loads(record.read_text(encoding="utf-8"))
@@ -346,8 +346,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         targets = dict.fromkeys(map(named, options.names)) or [*chapters(), TESTS]
         runs = list(product(targets, options.conditions))
+        records = [record_of(*one) for one in runs]  # before the threads: Python 3.11 parses in one at a time only
         with ThreadPoolExecutor(options.jobs) as pool:
-            checks = dict(zip(runs, pool.map(lambda one: run(*one, options.timeout), runs)))
+            found = pool.map(lambda one, record: run(*one, record, options.timeout), runs, records)
+            checks = dict(zip(runs, found))
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,6 +13,13 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
+def check_counts(**counts: Any) -> None:
+    """`check_whole` for each of several arguments that must be at least 1, or are None and not given."""
+    for name, value in counts.items():
+        if value is not None:
+            check_whole(name, value)
+
+
 def check_string(name: str, value: Any) -> None:
     """Raise ValueError unless `value` is a string: a list of characters or bytes would be taken for a text."""
     if not isinstance(value, str):

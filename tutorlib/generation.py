@@ -1,8 +1,9 @@
 """Decoding: from a model's logits to tokens. Greedy, sampled, and by beam search, with and without a key-value cache.
 
 A model here is anything called as `model(tokens (B, T)) -> logits (B, T, V)`: a decoder-only language model, or what
-`Transformer.condition(source)` returns. With `use_cache` it also has `new_cache(capacity)` and takes `cache=`, in which case
-the tokens are the new ones only. Put a module into `eval()` first: with dropout on, decoding is random and says so nowhere.
+`Transformer.condition(source)` returns. With `use_cache` it also has `new_cache(capacity)` and takes `cache=` and
+`last_only=`: the tokens are then the new ones only, and the logits those of the last, (B, 1, V). Put a module into `eval()`
+first: with dropout on, decoding is random and says so nowhere.
 """
 
 import math
@@ -141,7 +142,7 @@ class _Stepper:
         if self.cache is None:
             logits = self.model(tokens)[:, -1]  # (B, V)
         else:
-            logits = self.model(tokens[:, self.seen:], cache=self.cache)[:, -1]  # (B, V)
+            logits = self.model(tokens[:, self.seen:], cache=self.cache, last_only=True)[:, -1]  # (B, V)
         self.seen, self.steps = tokens.size(1), self.steps + 1
         if self.ends and max(self.ends) >= logits.size(-1):
             raise ValueError(f"eos must be below {logits.size(-1)}, the vocabulary, got {max(self.ends)}")

@@ -29,6 +29,7 @@ from tutorlib.text.bpe import BytePairTokenizer
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import (
     constant,
+    decay_groups,
     token_cross_entropy,
     train,
     warmup_cosine,
@@ -217,9 +218,7 @@ def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """AdamW, whose decay spares biases and norms."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = decay_groups(model, options.weight_decay)
     return torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.95), fused=True)
 
 

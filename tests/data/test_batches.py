@@ -232,7 +232,7 @@ def test_what_is_no_batch_is_refused():
     with pytest.raises(ValueError, match="tokens must be integers, got torch.float32"):
         RandomWindows(NUMBERS.float(), 2)
     for name in ("length", "batch_size"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 2.5"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number, got 2.5"):
             RandomWindows(NUMBERS, **({"length": 2} | {name: 2.5}))
 
 

@@ -178,10 +178,10 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 @pytest.mark.parametrize("arguments, message", [
     (dict(width=10, num_heads=4), "width must be a positive multiple of num_heads, got width=10, num_heads=4"),
-    (dict(width=8, num_heads=0), "num_heads must be a whole number of at least 1, got 0"),
+    (dict(width=8, num_heads=0), "num_heads must be at least 1, got 0"),
     (dict(width=8, num_heads=4, num_key_value_heads=3), "num_heads must be a multiple of num_key_value_heads"),
-    (dict(width=8, num_heads=4, num_key_value_heads=0), "num_key_value_heads must be a whole number of at least 1, got 0"),
-    (dict(width=8.0, num_heads=4), "width must be a whole number of at least 1, got 8.0"),
+    (dict(width=8, num_heads=4, num_key_value_heads=0), "num_key_value_heads must be at least 1, got 0"),
+    (dict(width=8.0, num_heads=4), "width must be a whole number, got 8.0"),
     (dict(width=8, num_heads=4, dropout=-0.1), r"dropout must lie in \[0, 1\), got -0.1"),
     (dict(width=8, num_heads=4, dropout=1.0), r"dropout must lie in \[0, 1\), got 1.0")])
 def test_sizes_that_do_not_fit(arguments, message):

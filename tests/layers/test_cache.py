@@ -77,5 +77,5 @@ def test_nothing_is_cast_into_a_cache():
 
 @pytest.mark.parametrize("capacity", [0, -1, "3", 2.0, True])
 def test_a_capacity_that_is_no_size(capacity):
-    with pytest.raises(ValueError, match=f"capacity must be a whole number of at least 1, got {capacity!r}"):
+    with pytest.raises(ValueError, match=f"capacity must be (a whole number|at least 1), got {capacity!r}"):
         KeyValueCache(capacity)

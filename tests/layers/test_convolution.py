@@ -181,8 +181,8 @@ def test_a_single_image_is_no_batch():
 
 @pytest.mark.parametrize("options, message", [
     (dict(padding=-1), "padding must not be negative, got -1"),
-    (dict(stride=0), "stride must be a whole number of at least 1, got 0"),
-    (dict(stride=-1), "stride must be a whole number of at least 1, got -1")])
+    (dict(stride=0), "stride must be at least 1, got 0"),
+    (dict(stride=-1), "stride must be at least 1, got -1")])
 def test_windows_that_do_not_move_or_lie_outside(options, message):
     images, weight = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 2, 2)
     calls = [lambda: output_size(8, 2, **options), lambda: max_pool2d(images, 2, **options),
@@ -193,5 +193,5 @@ def test_windows_that_do_not_move_or_lie_outside(options, message):
 
 
 def test_a_window_of_nothing():
-    with pytest.raises(ValueError, match="kernel_size must be a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="kernel_size must be at least 1, got 0"):
         avg_pool2d(torch.zeros(1, 1, 4, 4), 0)

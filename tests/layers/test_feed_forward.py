@@ -12,8 +12,7 @@ def test_the_gated_network_is_its_formula():
     network, states = GatedFeedForward(6, 10), torch.randn(2, 3, 6)
     gate, expand = states @ network.gate.weight.T, states @ network.expand.weight.T
     assert_same(network(states), (gate * gate.sigmoid() * expand) @ network.contract.weight.T)
-    biases = [name for name, _ in GatedFeedForward(6, 10, bias=True).named_parameters() if name.endswith("bias")]
-    assert biases == ["gate.bias", "expand.bias", "contract.bias"]
+    assert not [name for name, _ in network.named_parameters() if name.endswith("bias")]
     with pytest.raises(ValueError, match="activation must be one of .*, got 'swiglu'"):
         GatedFeedForward(6, 10, activation="swiglu")
 
@@ -21,5 +20,5 @@ def test_the_gated_network_is_its_formula():
 @pytest.mark.parametrize("make", [FeedForward, GatedFeedForward])
 @pytest.mark.parametrize("sizes, name", [((0, 4), "width"), ((4, 0), "hidden"), ((4, -1), "hidden"), ((4.0, 4), "width")])
 def test_sizes_are_whole_and_positive(make, sizes, name):
-    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=f"{name} must be (a whole number|at least 1)"):
         make(*sizes)

@@ -194,5 +194,5 @@ def test_heads_of_another_width_or_of_integers():
 @pytest.mark.parametrize("length", [0, -1, 2.0])
 def test_a_table_of_no_rows(length):
     for make in (lambda: SinusoidalPosition(8, length), lambda: LearnedPosition(length, 8)):
-        with pytest.raises(ValueError, match=f"max_length must be a whole number of at least 1, got {length}"):
+        with pytest.raises(ValueError, match=f"max_length must be (a whole number|at least 1), got {length}"):
             make()

@@ -54,7 +54,7 @@ def test_the_mlp_is_linear_layers_with_an_activation_between(activation, peer):
     assert_same(model(images), reference(images))
     single = MLP((6, 3), activation=activation)
     assert_same(single(images), single.layers[0](images.flatten(1)))
-    assert MLP((6, 3)).activation == "relu"
+    assert MLP((6, 3)).activation is nn.functional.relu
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -142,7 +142,7 @@ def test_the_repaired_network_reads_digits():
 @pytest.mark.parametrize(("build", "message"), [
     (lambda: MLP((5,)), r"sizes must be at least two positive widths, got \(5,\)"),
     (lambda: MLP((5, 0, 2)), r"sizes must be at least two positive widths, got \(5, 0, 2\)"),
-    (lambda: MLP((5, 2), activation="gelu"), "activation must be one of .*, got 'gelu'"),
+    (lambda: MLP((5, 2), activation="elu"), "activation must be one of .*, got 'elu'"),
     (lambda: MLP((5, 2))(torch.ones(3, 4)), r"inputs must have 5 entries each, got the shape \(3, 4\)"),
     (lambda: MLP((5, 2))(torch.ones(3, 1, 2, 2)), r"inputs must have 5 entries each, got the shape \(3, 1, 2, 2\)"),
     (lambda: ConvNet(image_size=9, padding=0), "image_size must leave a pixel after two convolutions and poolings, got 9"),

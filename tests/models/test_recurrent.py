@@ -12,8 +12,7 @@ from tutorlib.layers.recurrent import GRU, LSTM, RNN
 from tutorlib.models.recurrent import RecurrentClassifier
 
 OPTIONS = [dict(cell="rnn"), dict(cell="lstm"), dict(cell="gru"), dict(bidirectional=True, num_layers=2),
-           dict(cell="gru", summary="mean"), dict(summary="mean", bidirectional=True), dict(vocabulary=11),
-           dict(vocabulary=11, summary="mean", cell="rnn", fused=False)]
+           dict(vocabulary=11), dict(vocabulary=11, cell="rnn", fused=False)]
 LENGTHS = torch.tensor([3, 6, 1, 5])
 
 
@@ -56,16 +55,15 @@ def test_every_real_position_counts(options):
 
 @pytest.mark.parametrize("cell, kind", [("rnn", RNN), ("lstm", LSTM), ("gru", GRU)])
 def test_the_summary_is_what_it_says(cell, kind):
-    """Last: the forward half of the outputs at the end, the backward half at the beginning. Mean: over all positions."""
+    """The forward half of the outputs at the end, the backward half at the beginning."""
     for bidirectional in (False, True):
         options = dict(cell=cell, bidirectional=bidirectional, num_layers=2)
-        last, mean = model(summary="last", **options), model(summary="mean", **options)
+        last = model(**options)
         assert type(last.layers) is kind
         inputs = sequences(last)
         outputs, _ = last.layers(inputs)
         ends = torch.cat([outputs[:, -1, :5], outputs[:, 0, 5:]], dim=-1)  # (B, D) or (B, 2D)
         assert_same(last(inputs), last.output(ends))
-        assert_same(mean(inputs), mean.output(mean.layers(inputs)[0].mean(dim=1)))
 
 
 def test_tokens_are_embedded():
@@ -80,7 +78,6 @@ def test_tokens_are_embedded():
 
 
 def test_options_reach_the_layer():
-    assert model().summary == "last"
     ours = model(num_layers=2, dropout=0.25, bidirectional=True, bias=False, fused=False)
     assert (ours.layers.num_layers, ours.layers.num_directions, ours.layers.dropout, ours.layers.fused) == (2, 2, 0.25, False)
     assert not [name for name, _ in ours.layers.named_parameters() if name.endswith("bias")]
@@ -101,15 +98,14 @@ def test_the_summary_is_dropped_in_training_only():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_follows_device_and_dtype(device, dtype):
-    for summary in ("last", "mean"):
-        ours, reference = model(summary=summary).to(device, dtype), model(summary=summary)
-        inputs = sequences(reference)
-        logits = ours(inputs.to(device, dtype), LENGTHS.to(device))
-        assert logits.device.type == device.type and logits.dtype == dtype
-        torch.testing.assert_close(logits.float().cpu(), reference(inputs, LENGTHS), atol=2e-2, rtol=0)
+    ours, reference = model().to(device, dtype), model()
+    inputs = sequences(reference)
+    logits = ours(inputs.to(device, dtype), LENGTHS.to(device))
+    assert logits.device.type == device.type and logits.dtype == dtype
+    torch.testing.assert_close(logits.float().cpu(), reference(inputs, LENGTHS), atol=2e-2, rtol=0)
 
 
-@pytest.mark.parametrize("options", [dict(cell="rnn"), dict(cell="lstm"), dict(cell="gru", summary="mean"),
+@pytest.mark.parametrize("options", [dict(cell="rnn"), dict(cell="lstm"), dict(cell="gru"),
                                      dict(vocabulary=11, bidirectional=True)], ids=str)
 def test_it_overfits_one_batch(options):
     torch.manual_seed(0)
@@ -140,8 +136,7 @@ def test_it_tells_speakers_apart():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(cell="elman"), r"cell must be one of \['gru', 'lstm', 'rnn'\], got 'elman'"),
-    (dict(summary="max"), "summary must be 'last' or 'mean', got 'max'")])
+    (dict(cell="elman"), r"cell must be one of \['gru', 'lstm', 'rnn'\], got 'elman'")])
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         model(**options)

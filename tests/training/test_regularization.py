@@ -236,11 +236,9 @@ def test_early_stopping_waits_its_patience_and_restores_the_best():
 
 
 def test_early_stopping_on_a_score_takes_the_largest():
-    _, stopping, verdicts = watch([{"score": 0.5}, {"score": 0.7}, {"score": 0.6}], patience=1, larger_is_better=True,
-                                  value=lambda evaluation: evaluation["score"])
-    assert verdicts == [False, False, True] and stopping.best_value == 0.7
-    _, stopping, verdicts = watch([0.5, 0.5], patience=1, larger_is_better=True)
-    assert verdicts == [False, True] and stopping.best_step == 10  # an equal score is no improvement
+    _, stopping, verdicts = watch([{"score": 0.5}, {"score": 0.7}, {"score": 0.6}], patience=1,
+                                  value=lambda evaluation: -evaluation["score"])
+    assert verdicts == [False, False, True] and stopping.best_value == -0.7
 
 
 def test_nan_is_never_better():

@@ -71,14 +71,14 @@ class FusedInt8Linear(Int8Linear):
     def __init__(self, layer: nn.Linear):
         super().__init__(layer)
         self.many_in_bfloat16 = self.integers.numel() >= LARGE and has_fast_bfloat16("cpu")
-        self.unscaled = torch.ones(self.out_features, dtype=torch.bfloat16)  # the kernel would have the scale in bfloat16
 
     def product(self, inputs: Tensor) -> Tensor:
         """x Wᵀ, rounded to bfloat16 as the class says: (..., in) -> (..., out)."""
         rows = inputs.reshape(-1, self.in_features)  # (N, in)
         few = len(rows) <= FEW_ROWS
         if few and self.in_features % KERNEL_STEP == 0:
-            sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, self.unscaled)  # (N, out)
+            ones = torch.ones(self.out_features, dtype=torch.bfloat16)  # it would have the scale in bfloat16: ours is exact
+            sums = torch._weight_int8pack_mm(rows.bfloat16(), self.integers, ones)  # (N, out)
         elif not few and self.many_in_bfloat16:
             sums = F.linear(rows.bfloat16(), self.integers.bfloat16())  # (N, out)
         else:

@@ -6,6 +6,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
+from tutorlib.arguments import check_counts
+
 Augment = Callable[..., Sequence[Tensor]]
 
 
@@ -74,7 +76,7 @@ class RandomWindows:
             raise ValueError(f"tokens must have the shape (N,), N more than length={length}, got {tuple(tokens.shape)}")
         if tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise ValueError(f"tokens must be integers, got {tokens.dtype}")
-        _check_counts(length=length, batch_size=batch_size)
+        check_counts(length=length, batch_size=batch_size)
         numbered_generator(seed, 0)  # refuses what is no seed
         self.tokens, self.length, self.batch_size, self.seed, self.device = tokens, length, batch_size, seed, device
 
@@ -99,7 +101,7 @@ class LengthBuckets:
 
     def __init__(self, lengths: Sequence[int] | Tensor, batch_size: int = 64, *, pool: int = 100, seed: int = 0):
         self.lengths = _as_lengths(lengths)  # (N,)
-        _check_counts(batch_size=batch_size, pool=pool)
+        check_counts(batch_size=batch_size, pool=pool)
         numbered_generator(seed, 0)  # refuses what is no seed
         self.batch_size, self.pool, self.seed, self.epoch = batch_size, pool, seed, 0
 
@@ -143,9 +145,3 @@ def _as_lengths(lengths: Sequence[int] | Tensor) -> Tensor:
     if lengths.is_floating_point() or lengths.min() < 0:
         raise ValueError(f"lengths must be whole numbers of at least 0, got {lengths.dtype} from {lengths.min()}")
     return lengths
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if not (isinstance(value, Integral) and value >= 1):
-            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -1,22 +1,19 @@
-"""What every layer and model asks of its arguments, in one sentence each."""
+"""What layers and models ask of tensors and sizes, in one sentence each."""
 
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
-
-def check_sizes(**sizes: int) -> None:
-    """Raise ValueError unless each size is a whole number of at least 1."""
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
+from tutorlib.arguments import check_whole
 
 
 def check_config(config: object) -> None:
-    """`check_sizes` for each field of a dataclass that is a whole number, or may be None."""
-    sizes = {field.name: getattr(config, field.name) for field in fields(config) if field.type in (int, int | None)}
-    check_sizes(**{name: size for name, size in sizes.items() if size is not None})
+    """Raise ValueError unless each field of a dataclass that is a whole number, or None, is at least 1."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type is int or (field.type == int | None and value is not None):
+            check_whole(field.name, value)
 
 
 def check_share(name: str, share: float) -> None:

@@ -5,7 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.layers.arguments import check_share, check_sizes
+from tutorlib.arguments import check_counts
+from tutorlib.layers.arguments import check_share
 from tutorlib.layers.cache import KeyValueCache
 from tutorlib.layers.fused import fused_attention
 from tutorlib.layers.masks import check_attention_shapes, fit_mask, join_padding, masked_softmax
@@ -59,7 +60,7 @@ class MultiHeadAttention(nn.Module):
                  dropout: float = 0.0, rotary: nn.Module | None = None):
         super().__init__()
         num_key_value_heads = num_heads if num_key_value_heads is None else num_key_value_heads
-        check_sizes(width=width, num_heads=num_heads, num_key_value_heads=num_key_value_heads)
+        check_counts(width=width, num_heads=num_heads, num_key_value_heads=num_key_value_heads)
         if width % num_heads:
             raise ValueError(f"width must be a positive multiple of num_heads, got width={width}, num_heads={num_heads}")
         if num_heads % num_key_value_heads:

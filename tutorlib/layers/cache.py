@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tutorlib.layers.arguments import check_sizes
+from tutorlib.arguments import check_counts
 
 
 class KeyValueCache:
@@ -12,7 +12,7 @@ class KeyValueCache:
     """
 
     def __init__(self, capacity: int):
-        check_sizes(capacity=capacity)
+        check_counts(capacity=capacity)
         self.capacity, self.length = capacity, 0
         self.keys: Tensor | None = None  # (B, H_kv, capacity, K)
         self.values: Tensor | None = None

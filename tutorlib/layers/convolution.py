@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.arguments import check_counts
 from tutorlib.layers.activations import activation_named
-from tutorlib.layers.arguments import check_images, check_sizes
+from tutorlib.layers.arguments import check_images
 from tutorlib.layers.normalization import BatchNorm
 
 
@@ -20,7 +21,7 @@ def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) 
     It is (size + 2 padding - kernel_size) // stride + 1. Raises ValueError where the window does not fit once, and for a
     negative padding or a stride below 1.
     """
-    check_sizes(size=size, kernel_size=kernel_size, stride=stride)
+    check_counts(size=size, kernel_size=kernel_size, stride=stride)
     if padding < 0:
         raise ValueError(f"padding must not be negative, got {padding}")
     if size + 2 * padding < kernel_size:
@@ -133,7 +134,7 @@ class ConvNorm(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1,
                  activation: str | None = "relu"):
         super().__init__()
-        check_sizes(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
+        check_counts(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride, groups=groups)
         self.activation = nn.Identity() if activation is None else activation_named(activation)
         self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups,
                                      bias=False)

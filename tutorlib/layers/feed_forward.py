@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from tutorlib.arguments import check_counts
 from tutorlib.layers.activations import activation_named
-from tutorlib.layers.arguments import check_sizes
 
 
 class FeedForward(nn.Module):
@@ -11,7 +11,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, activation: str = "relu", bias: bool = True, dropout: float = 0.0):
         super().__init__()
-        check_sizes(width=width, hidden=hidden)
+        check_counts(width=width, hidden=hidden)
         self.activation = activation_named(activation)
         self.expand = nn.Linear(width, hidden, bias=bias)
         self.contract = nn.Linear(hidden, width, bias=bias)
@@ -26,13 +26,13 @@ class FeedForward(nn.Module):
 class GatedFeedForward(nn.Module):
     """FFN(x) = (activation(x W_1) * (x W_2)) W_3: one half opens and closes the other (Shazeer 2020, SwiGLU with silu)."""
 
-    def __init__(self, width: int, hidden: int, *, activation: str = "silu", bias: bool = False):
+    def __init__(self, width: int, hidden: int, *, activation: str = "silu"):
         super().__init__()
-        check_sizes(width=width, hidden=hidden)
+        check_counts(width=width, hidden=hidden)
         self.activation = activation_named(activation)
-        self.gate = nn.Linear(width, hidden, bias=bias)
-        self.expand = nn.Linear(width, hidden, bias=bias)
-        self.contract = nn.Linear(hidden, width, bias=bias)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.expand = nn.Linear(width, hidden, bias=False)
+        self.contract = nn.Linear(hidden, width, bias=False)
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""

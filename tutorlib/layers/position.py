@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tutorlib.layers.arguments import check_length, check_sizes, check_width
+from tutorlib.arguments import check_counts
+from tutorlib.layers.arguments import check_length, check_width
 
 
 def sinusoidal_table(length: int, width: int) -> Tensor:
@@ -25,7 +26,7 @@ class SinusoidalPosition(nn.Module):
 
     def __init__(self, width: int, max_length: int = 5000):
         super().__init__()
-        check_sizes(max_length=max_length)
+        check_counts(max_length=max_length)
         self.register_buffer("table", sinusoidal_table(max_length, width), persistent=False)  # (max_length, D)
         self.register_load_state_dict_post_hook(_fill_table)
 
@@ -46,7 +47,7 @@ class LearnedPosition(nn.Module):
 
     def __init__(self, max_length: int, width: int):
         super().__init__()
-        check_sizes(max_length=max_length, width=width)
+        check_counts(max_length=max_length, width=width)
         self.table = nn.Parameter(torch.empty(max_length, width))  # (max_length, D)
         nn.init.normal_(self.table, std=0.02)
 

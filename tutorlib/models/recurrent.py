@@ -13,19 +13,15 @@ class RecurrentClassifier(nn.Module):
     """sequence -> recurrent layers -> one summary vector -> logits.
 
     The sequence holds vectors of width `input_width` or, with a `vocabulary`, tokens that are embedded into such vectors. The
-    `summary` is "last", the last layer's state where each direction ends, or "mean", the mean of its outputs over the real
-    positions. `dropout` acts between layers and on the summary. Further options are the layer's: num_layers, bidirectional,
-    bias, fused, an LSTM's forget_bias, an RNN's nonlinearity.
+    summary is the last layer's state where each direction ends. `dropout` acts between layers and on the summary. Further
+    options are the layer's: num_layers, bidirectional, bias, fused, an LSTM's forget_bias, an RNN's nonlinearity.
     """
 
     def __init__(self, input_width: int, hidden: int, num_classes: int, *, cell: str = "lstm", vocabulary: int | None = None,
-                 summary: str = "last", dropout: float = 0.0, **layer_options: int | float | str):
+                 dropout: float = 0.0, **layer_options: int | float | str):
         super().__init__()
         if cell not in LAYERS:
             raise ValueError(f"cell must be one of {sorted(LAYERS)}, got {cell!r}")
-        if summary not in ("last", "mean"):
-            raise ValueError(f"summary must be 'last' or 'mean', got {summary!r}")
-        self.summary = summary
         self.embedding = None if vocabulary is None else nn.Embedding(vocabulary, input_width)
         self.layers = LAYERS[cell](input_width, hidden, dropout=dropout, **layer_options)
         self.dropout = nn.Dropout(dropout)
@@ -39,11 +35,7 @@ class RecurrentClassifier(nn.Module):
         if self.embedding is not None:
             check_tokens("inputs", inputs, self.embedding.num_embeddings)
             inputs = self.embedding(inputs)  # (B, T, C)
-        outputs, state = self.layers(inputs, lengths=lengths)  # (B, T, D), or (B, T, 2D) in two directions
-        if self.summary == "mean":  # behind a row's end the outputs are zero
-            count = outputs.size(1) if lengths is None else lengths.to(outputs.device)[:, None]  # T, or (B, 1)
-            summary = outputs.sum(dim=1) / count  # (B, D), or (B, 2D)
-        else:
-            hidden = state[0] if self.layers.has_memory else state  # (layers x directions, B, D)
-            summary = torch.cat(list(hidden[-self.layers.num_directions:]), dim=-1)  # (B, D), or (B, 2D)
+        _, state = self.layers(inputs, lengths=lengths)
+        hidden = state[0] if self.layers.has_memory else state  # (layers x directions, B, D)
+        summary = torch.cat(list(hidden[-self.layers.num_directions:]), dim=-1)  # (B, D), or (B, 2D)
         return self.output(self.dropout(summary))  # (B, num_classes)

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tutorlib.arguments import check_counts
 from tutorlib.training.checkpoints import plain
 from tutorlib.training.resuming import resume_run, save_run
 from tutorlib.training.schedules import Schedule, constant
@@ -95,7 +95,7 @@ def train(
     Raises ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
     is not finite.
     """
-    _check_counts(steps=steps, accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
+    check_counts(steps=steps, accumulate=accumulate, evaluate_every=evaluate_every, checkpoint_every=checkpoint_every)
     _check_options(autocast, clip_norm)
     _check_evaluation(evaluate, evaluate_every, stop)
     _check_checkpoint(checkpoint, about)
@@ -191,12 +191,6 @@ def progress_bar(items: Sequence, wanted: bool, **options: Any) -> Iterable:
     except ModuleNotFoundError:
         return items
     return tqdm(items, dynamic_ncols=True, **options)
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, value in counts.items():
-        if value is not None and not (isinstance(value, Integral) and value >= 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value}")
 
 
 def _check_options(autocast: torch.dtype | None, clip_norm: float | None) -> None:

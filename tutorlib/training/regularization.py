@@ -98,16 +98,16 @@ class EarlyStopping:
         stopping.restore()
 
     The run ends after `patience` evaluations in a row that were not strictly better than the best. `value` takes the number
-    to compare from what `evaluate` returned; smaller is better unless `larger_is_better`. NaN is never better.
+    to compare from what `evaluate` returned; smaller is better, so a score goes in with
+    a minus. NaN is never better.
     `best_step` and `best_value` say when the best evaluation was and what it gave (None before the first).
     A training checkpoint does not hold this object's state. Prechelt (1998).
     """
 
-    def __init__(self, model: nn.Module, patience: int, *, value: Callable[[Any], float] = float,
-                 larger_is_better: bool = False):
+    def __init__(self, model: nn.Module, patience: int, *, value: Callable[[Any], float] = float):
         if not (isinstance(patience, Integral) and patience >= 1):
             raise ValueError(f"patience must be at least 1 evaluation, got {patience}")
-        self.model, self.patience, self.value, self.larger_is_better = model, patience, value, larger_is_better
+        self.model, self.patience, self.value = model, patience, value
         self.best_step: int | None = None
         self.best_value: float | None = None
         self._best_weights: dict[str, Tensor] = {}
@@ -134,7 +134,7 @@ class EarlyStopping:
     def _is_better(self, value: float) -> bool:
         if self.best_value is None:
             return value == value  # a number, not NaN
-        return value > self.best_value if self.larger_is_better else value < self.best_value
+        return value < self.best_value
 
 
 def smooth_labels(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:

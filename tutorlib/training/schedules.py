@@ -27,20 +27,18 @@ def warmup_linear(warmup: int, total: int) -> Schedule:
     return factor
 
 
-def warmup_cosine(warmup: int, total: int, floor: float = 0.0) -> Schedule:
-    """Up from 1/warmup to 1, then down half a cosine to `floor` after `total` steps.
+def warmup_cosine(warmup: int, total: int) -> Schedule:
+    """Up from 1/warmup to 1, then down half a cosine to 0 after `total` steps.
 
     The cosine is equation 5 of Loshchilov and Hutter (2017), without restarts.
     """
     _check(warmup, total)
-    if not 0 <= floor <= 1:
-        raise ValueError(f"floor must be a factor from 0 to 1, got {floor}")
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
         done = min(1.0, (step - warmup) / (total - warmup))
-        return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
+        return (1 + math.cos(math.pi * done)) / 2
 
     return factor
 
