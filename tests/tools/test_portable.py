@@ -88,7 +88,7 @@ def executed(tmp_path_factory) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(portable, "FOLDER", folder)
         status = main([str(path), "--conditions", "jitter 0", "jitter 1", "--report", str(folder / "report.md")])
-        runs = {condition: portable.run(path, condition, 1) for condition in ("jitter 0", "jitter 1")}
+        runs = {condition: portable.run(path, condition, portable.record_of(path, condition), 1) for condition in ("jitter 0", "jitter 1")}
     found = {one.place.removeprefix("small, "): one for one in findings("small", runs)}
     return SimpleNamespace(status=status, report=(folder / "report.md").read_text(), found=found)
 
@@ -138,7 +138,7 @@ def test_the_report_counts_and_shows_values(executed) -> None:
 ])
 def test_the_condition_reaches_the_kernel(records, tmp_path, condition, code) -> None:
     path = write_notebook(tmp_path / "small.ipynb", cell(f"import torch\nassert {code}"))
-    assert [one["problem"] for one in portable.run(path, condition, 60)] == [None]
+    assert [one["problem"] for one in portable.run(path, condition, portable.record_of(path, condition), 60)] == [None]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
