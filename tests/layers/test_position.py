@@ -187,7 +187,7 @@ def test_states_of_another_width(code, width):
 def test_heads_of_another_width_or_of_integers():
     with pytest.raises(ValueError, match="heads must have the width 8 in the last dimension"):
         RotaryPosition(8)(torch.zeros(1, 1, 2, 2))
-    with pytest.raises(ValueError, match="heads must be floating point, got torch.int64"):
+    with pytest.raises(ValueError, match="states must be floating point, got torch.int64"):
         RotaryPosition(8)(torch.zeros(1, 1, 2, 8, dtype=torch.int64))
 
 

@@ -88,7 +88,8 @@ def executed(tmp_path_factory) -> SimpleNamespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(portable, "FOLDER", folder)
         status = main([str(path), "--conditions", "jitter 0", "jitter 1", "--report", str(folder / "report.md")])
-        runs = {condition: portable.run(path, condition, portable.record_of(path, condition), 1) for condition in ("jitter 0", "jitter 1")}
+        runs = {condition: portable.run(path, condition, portable.record_of(path, condition), 1)
+                for condition in ("jitter 0", "jitter 1")}
     found = {one.place.removeprefix("small, "): one for one in findings("small", runs)}
     return SimpleNamespace(status=status, report=(folder / "report.md").read_text(), found=found)
 

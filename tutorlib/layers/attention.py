@@ -10,6 +10,7 @@ from tutorlib.layers.arguments import check_share
 from tutorlib.layers.cache import KeyValueCache
 from tutorlib.layers.fused import fused_attention
 from tutorlib.layers.masks import check_attention_shapes, fit_mask, join_padding, masked_softmax
+from tutorlib.layers.position import Rotation, turn
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, scale: float,
@@ -81,42 +82,49 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None, mask: Tensor | None = None, *,
                 causal: bool = False, padding_mask: Tensor | None = None, cache: KeyValueCache | None = None,
-                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+                rotation: Rotation | None = None, return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """query (B, T, D), key and value (B, S, D) -> (B, T, D); with `return_weights`, also the weights (B, H, T, S).
 
         mask: see `layers.masks`; padding_mask (B, S) boolean, True = a real token. With a cache, the keys and values of this
-        call join those of the calls before, and S counts them all.
+        call join those of the calls before, and S counts them all. `rotation` is what `rotary.rotation` gives for these
+        positions, where a model has computed it once for all its layers.
         """
         key = query if key is None else key
-        keys, values = self.keys_and_values(key, key if value is None else value, 0 if cache is None else cache.length)
+        seen = 0 if cache is None else cache.length
+        keys, values = self.keys_and_values(key, key if value is None else value, seen, rotation)
         if cache is not None:
             keys, values = cache.append(keys, values)  # (B, H_kv, S, K)
         offset = keys.size(2) - key.size(1)  # how many positions came before this call
         return self.attend(query, keys, values, mask, causal=causal, padding_mask=padding_mask, offset=offset,
-                           return_weights=return_weights)
+                           rotation=rotation, return_weights=return_weights)
 
-    def keys_and_values(self, key: Tensor, value: Tensor, offset: int = 0) -> tuple[Tensor, Tensor]:
+    def keys_and_values(self, key: Tensor, value: Tensor, offset: int = 0,
+                        rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
         """Project and cut into heads: (B, S, D) -> (B, H_kv, S, K), twice. The first position is number `offset`."""
         self._check_width("key", key)
         self._check_width("value", value)
         keys = self.key(key).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H_kv, S, K)
         values = self.value(value).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H_kv, S, K)
-        return keys if self.rotary is None else self.rotary(keys, offset), values
+        return self._turned(keys, offset, rotation), values
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None, *, causal: bool = False,
-               padding_mask: Tensor | None = None, offset: int = 0,
+               padding_mask: Tensor | None = None, offset: int = 0, rotation: Rotation | None = None,
                return_weights: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """`forward` for keys and values (B, H_kv, S, K) that are projected already; `offset` is the first query's place."""
         self._check_width("query", query)
         queries = self.query(query).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H, T, K)
-        if self.rotary is not None:
-            queries = self.rotary(queries, offset)
+        queries = self._turned(queries, offset, rotation)
         mask = join_padding(mask, padding_mask, batch=query.size(0), num_keys=keys.size(2))
         heads = scaled_dot_product_attention(queries, keys, values, mask, causal=causal, return_weights=return_weights,
                                              dropout=self.dropout if self.training else 0.0)  # (B, H, T, K)
         heads, weights = heads if return_weights else (heads, None)
         output = self.output(heads.transpose(1, 2).flatten(2))  # (B, T, D)
         return (output, weights) if return_weights else output
+
+    def _turned(self, heads: Tensor, offset: int, rotation: Rotation | None) -> Tensor:
+        if self.rotary is None:
+            return heads
+        return self.rotary(heads, offset) if rotation is None else turn(heads, rotation)  # (B, H, T, K)
 
     def _check_width(self, name: str, states: Tensor) -> None:
         if states.dim() != 3 or states.size(-1) != self.width:

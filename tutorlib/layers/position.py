@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from tutorlib.arguments import check_counts
 from tutorlib.layers.arguments import check_length, check_width
 
+Rotation = tuple[Tensor, Tensor]
+
 
 def sinusoidal_table(length: int, width: int) -> Tensor:
     """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos(the same): (length, D) float32.
@@ -80,15 +82,23 @@ class RotaryPosition(nn.Module):
     def forward(self, heads: Tensor, offset: int = 0) -> Tensor:
         """heads (B, H, T, K) -> the same, turned; the first position is number `offset`. Raises ValueError for another K."""
         check_width("heads", heads, self.head_width)
-        cos, sin = self._angles(offset, heads)  # (T, K/2) each
-        first, second = heads.chunk(2, dim=-1)  # (B, H, T, K/2) each
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (B, H, T, K)
+        return turn(heads, self.rotation(heads, offset))
 
-    def _angles(self, offset: int, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (T, K/2), computed in float32 whatever the dtype of the heads."""
-        if not heads.is_floating_point():
-            raise ValueError(f"heads must be floating point, got {heads.dtype}")
-        place = torch.arange(offset, offset + heads.size(-2), device=heads.device)  # (T,)
-        exponent = torch.arange(0, self.head_width, 2, device=heads.device) / self.head_width  # (K/2,)
+    def rotation(self, states: Tensor, offset: int = 0) -> Rotation:
+        """Cosines and sines (T, K/2) for the positions of states (..., T, anything), in their dtype.
+
+        They are computed in float32, in which positions are exact. Raises ValueError for integer states.
+        """
+        if not states.is_floating_point():
+            raise ValueError(f"states must be floating point, got {states.dtype}")
+        place = torch.arange(offset, offset + states.size(-2), device=states.device)  # (T,)
+        exponent = torch.arange(0, self.head_width, 2, device=states.device) / self.head_width  # (K/2,)
         angle = place[:, None] * self.base ** -exponent  # (T, K/2)
-        return angle.cos().to(heads.dtype), angle.sin().to(heads.dtype)
+        return angle.cos().to(states.dtype), angle.sin().to(states.dtype)
+
+
+def turn(heads: Tensor, rotation: Rotation) -> Tensor:
+    """heads (B, H, T, K) -> the same, each pair of coordinates i and i + K/2 turned by its angle."""
+    cos, sin = rotation  # (T, K/2) each
+    first, second = heads.chunk(2, dim=-1)  # (B, H, T, K/2) each
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)  # (B, H, T, K)

@@ -12,6 +12,7 @@ from tutorlib.layers.attention import MultiHeadAttention
 from tutorlib.layers.cache import DecoderCache, KeyValueCache
 from tutorlib.layers.feed_forward import FeedForward
 from tutorlib.layers.normalization import LayerNorm
+from tutorlib.layers.position import Rotation
 
 
 class TransformerLayer(nn.Module):
@@ -34,13 +35,14 @@ class TransformerLayer(nn.Module):
         self.norm_first, self.dropout = norm_first, nn.Dropout(dropout)
 
     def forward(self, states: Tensor, mask: Tensor | None = None, *, padding_mask: Tensor | None = None,
-                causal: bool = False, cache: KeyValueCache | None = None) -> Tensor:
+                causal: bool = False, cache: KeyValueCache | None = None, rotation: Rotation | None = None) -> Tensor:
         """states (B, S, D), mask over pairs (S, S), (B, S, S) or (B, H, S, S), padding_mask (B, S) -> (B, S, D).
 
-        With a cache, `states` are the new positions only, and the masks cover the cached ones too.
+        With a cache, `states` are the new positions only, and the masks cover the cached ones too. `rotation` goes to the
+        attention.
         """
         def attend(x: Tensor) -> Tensor:
-            return self.attention(x, mask=mask, padding_mask=padding_mask, causal=causal, cache=cache)
+            return self.attention(x, mask=mask, padding_mask=padding_mask, causal=causal, cache=cache, rotation=rotation)
 
         if self.norm_first:
             states = states + self.dropout(attend(self.attention_norm(states)))

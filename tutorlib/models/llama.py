@@ -41,7 +41,8 @@ class Llama(nn.Module):
         super().__init__()
         self.config, self.max_length = config, config.max_length
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.layers = nn.ModuleList(_layer(config) for _ in range(config.num_layers))
+        rotary = RotaryPosition(config.width // config.num_heads, config.rope_base)  # one for all layers: the angles are theirs
+        self.layers = nn.ModuleList(_layer(config, rotary) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.width, config.eps)
         self.output = nn.Linear(config.width, config.vocabulary, bias=False)
         for module in self.modules():
@@ -60,8 +61,10 @@ class Llama(nn.Module):
         seen = cache[0].length if cache else 0
         check_length(seen + tokens.size(1), self.max_length)
         states = self.embedding(tokens)  # (B, T, D)
+        rotaries = {layer.attention.rotary for layer in self.layers}  # one, unless a layer was given its own
+        rotations = {rotary: rotary.rotation(states, seen) for rotary in rotaries}  # (T, K/2) twice, once for all layers
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
-            states = layer(states, causal=True, cache=layer_cache)  # (B, T, D)
+            states = layer(states, causal=True, cache=layer_cache, rotation=rotations[layer.attention.rotary])  # (B, T, D)
         states = states[:, -1:] if last_only else states  # as in `GPT`
         return self.output(self.norm(states))  # (B, T, V)
 
@@ -70,9 +73,9 @@ class Llama(nn.Module):
         return [KeyValueCache(capacity) for _ in self.layers]
 
 
-def _layer(config: LlamaConfig) -> TransformerLayer:
+def _layer(config: LlamaConfig, rotary: RotaryPosition) -> TransformerLayer:
     return TransformerLayer(
         MultiHeadAttention(config.width, config.num_heads, num_key_value_heads=config.num_key_value_heads, bias=False,
-                           rotary=RotaryPosition(config.width // config.num_heads, config.rope_base)),
+                           rotary=rotary),
         GatedFeedForward(config.width, config.hidden, activation=config.activation),
         RMSNorm(config.width, config.eps), RMSNorm(config.width, config.eps), norm_first=True)
