@@ -1,10 +1,76 @@
-"""What the baselines of letters refuse; what they say is tested beside the dictionary, in tests/data/test_pronunciation.py."""
+"""The baselines of letters: what they say, how often they are wrong on unseen words, what they refuse."""
 
 import pytest
 
-from tutorlib.baselines.letters import LetterBaseline, WindowBaseline
+from tutorlib.baselines.alignment import align
+from tutorlib.baselines.letters import WINDOWS, LetterBaseline, WindowBaseline
+from tutorlib.data.pronunciation import Entry, load_pronunciations
+from tutorlib.evaluation.sequences import phoneme_error_rate, wrong_word_rate
 
-ALIGNED = {"ca": (("K",), ("AE",)), "be": (("B",), ())}
+FEW = [
+    Entry("cat", ("K", "AE", "T")),
+    Entry("dog", ("D", "AO", "G")),
+    Entry("axe", ("AE", "K", "S")),
+    Entry("eye", ("AY",)),
+    Entry("six", ("S", "IH", "K", "S")),
+    Entry("seven", ("S", "EH", "V", "AH", "N")),
+    Entry("three", ("TH", "R", "IY")),
+    Entry("a", ("AH",)),
+]
+ALIGNED = {  # made up, so that every table can be checked by hand
+    "ca": (("K",), ("AE",)),
+    "cab": (("K",), ("AE",), ("B",)),
+    "ce": (("S",), ("IY",)),
+    "cx": (("K",), ("K", "S")),
+    "be": (("B",), ()),
+    "de": (("D",), ()),
+}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load_pronunciations()
+
+
+def test_letter_baseline_says_a_letter_always_alike():
+    say = LetterBaseline(ALIGNED)
+    assert say("cab") == ("K", "AE", "B") and say("ace") == ("AE", "K") and say("x") == ("K", "S")  # 'e' is mostly silent
+
+
+def test_window_baseline_prefers_the_widest_window_it_has_seen():
+    say = WindowBaseline(ALIGNED)
+    for word, pieces in ALIGNED.items():
+        assert say(word) == sum(pieces, ())  # every window of these was seen whole
+    assert say("xce") == ("K", "S", "S", "IY")  # (1 left, 1 right) is new for 'c'; 'ce' to its right was seen
+    assert say("q") == ()  # a letter never seen says nothing
+
+
+def test_window_baseline_equals_a_plain_dictionary_of_counts():
+    words = {entry.word: tuple((p,) for p in entry.phonemes) for entry in FEW if len(entry.word) == len(entry.phonemes)}
+    tables = {}
+    for word, pieces in words.items():
+        padded = f"---{word}---"
+        for i, piece in enumerate(pieces):
+            for left, right in WINDOWS:
+                tables.setdefault((left, right, padded[i + 3 - left : i + 4 + right]), []).append(piece)
+    say = WindowBaseline(words)
+    for word in ("cat", "dogcat", "god", "sevent", "natac"):
+        padded, said = f"---{word}---", ()
+        for i in range(len(word)):
+            seen = [tables[k] for lr in WINDOWS if (k := (*lr, padded[i + 3 - lr[0] : i + 4 + lr[1]])) in tables]
+            said += min(seen[0], key=lambda piece: (-seen[0].count(piece), piece)) if seen else ()
+        assert say(word) == said
+
+
+@pytest.mark.slow
+def test_error_rates_of_the_baselines_on_unseen_words(splits):
+    aligned = align(splits.train)
+    expected = [entry.phonemes for entry in splits.test]
+    baselines = LetterBaseline(aligned), WindowBaseline(aligned)
+    letters, windows = ([say(entry.word) for entry in splits.test] for say in baselines)
+    assert 0.42 < phoneme_error_rate(letters, expected) < 0.48
+    assert 0.11 < phoneme_error_rate(windows, expected) < 0.13
+    assert 0.48 < wrong_word_rate(windows, expected) < 0.53
 
 
 @pytest.mark.parametrize("baseline", [LetterBaseline, WindowBaseline])

@@ -6,8 +6,6 @@ import sys
 import pytest
 import torch
 
-from tutorlib.baselines.alignment import align
-from tutorlib.baselines.letters import WINDOWS, LetterBaseline, WindowBaseline
 from tutorlib.data.pronunciation import (
     LETTERS,
     PHONEMES,
@@ -23,7 +21,6 @@ from tutorlib.data.pronunciation import (
     split,
     stem,
 )
-from tutorlib.evaluation.sequences import phoneme_error_rate, wrong_word_rate
 
 
 @pytest.fixture(scope="module")
@@ -189,52 +186,3 @@ def test_refusals():
 
 # -- baselines --------------------------------------------------------------------------------------------------------
 
-ALIGNED = {  # made up, so that every table can be checked by hand
-    "ca": (("K",), ("AE",)),
-    "cab": (("K",), ("AE",), ("B",)),
-    "ce": (("S",), ("IY",)),
-    "cx": (("K",), ("K", "S")),
-    "be": (("B",), ()),
-    "de": (("D",), ()),
-}
-
-
-def test_letter_baseline_says_a_letter_always_alike():
-    say = LetterBaseline(ALIGNED)
-    assert say("cab") == ("K", "AE", "B") and say("ace") == ("AE", "K") and say("x") == ("K", "S")  # 'e' is mostly silent
-
-
-def test_window_baseline_prefers_the_widest_window_it_has_seen():
-    say = WindowBaseline(ALIGNED)
-    for word, pieces in ALIGNED.items():
-        assert say(word) == sum(pieces, ())  # every window of these was seen whole
-    assert say("xce") == ("K", "S", "S", "IY")  # (1 left, 1 right) is new for 'c'; 'ce' to its right was seen
-    assert say("q") == ()  # a letter never seen says nothing
-
-
-def test_window_baseline_equals_a_plain_dictionary_of_counts():
-    words = {entry.word: tuple((p,) for p in entry.phonemes) for entry in FEW if len(entry.word) == len(entry.phonemes)}
-    tables = {}
-    for word, pieces in words.items():
-        padded = f"---{word}---"
-        for i, piece in enumerate(pieces):
-            for left, right in WINDOWS:
-                tables.setdefault((left, right, padded[i + 3 - left : i + 4 + right]), []).append(piece)
-    say = WindowBaseline(words)
-    for word in ("cat", "dogcat", "god", "sevent", "natac"):
-        padded, said = f"---{word}---", ()
-        for i in range(len(word)):
-            seen = [tables[k] for lr in WINDOWS if (k := (*lr, padded[i + 3 - lr[0] : i + 4 + lr[1]])) in tables]
-            said += min(seen[0], key=lambda piece: (-seen[0].count(piece), piece)) if seen else ()
-        assert say(word) == said
-
-
-@pytest.mark.slow
-def test_error_rates_of_the_baselines_on_unseen_words(splits):
-    aligned = align(splits.train)
-    expected = [entry.phonemes for entry in splits.test]
-    baselines = LetterBaseline(aligned), WindowBaseline(aligned)
-    letters, windows = ([say(entry.word) for entry in splits.test] for say in baselines)
-    assert 0.42 < phoneme_error_rate(letters, expected) < 0.48
-    assert 0.11 < phoneme_error_rate(windows, expected) < 0.13
-    assert 0.48 < wrong_word_rate(windows, expected) < 0.53
