@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,50 @@ def test_chapters_offer_their_notebook(site: Path) -> None:
         if page.startswith("chapters/"):
             html = (site / f"{page}.html").read_text(encoding="utf-8")
             assert re.search(rf'href="[^"]*_sources/{page}\.ipynb"', html), page
+
+
+class Prose(HTMLParser):
+    """The text that a page shows, without code, scripts and formulas."""
+
+    LEFT_OUT = frozenset({"code", "pre", "script", "style"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[str] = []
+        self.open: list[str] = []  # the element that is left out, and those inside it that bear one of its names
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        formula = "math" in (dict(attributes).get("class") or "").split()
+        if tag in self.LEFT_OUT or formula or tag in self.open:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.open:
+            self.shown.append(data)
+
+
+def raw_formulas(html: str) -> list[str]:
+    """TeX in the prose that nothing has rendered: between dollars that touch what they enclose, unlike $5 or $6."""
+    prose = Prose()
+    prose.feed(html)
+    return re.findall(r"\$(?!\s)[^$\n]+(?<!\s)\$", "".join(prose.shown))
+
+
+def test_raw_formulas_are_found_in_prose_alone() -> None:
+    assert raw_formulas("<p>a rate of $O(1/k^2)$</p>") == ["$O(1/k^2)$"]
+    assert raw_formulas('<div class="math notranslate"><div>$x$</div> $y$</div><pre><span>$z$</span> $w$</pre>') == []
+    assert raw_formulas("<p>it costs $5 or $6</p><code>$x$</code>") == []
+
+
+def test_no_page_shows_a_formula_as_source(site: Path) -> None:
+    """TeX between dollars, as sphinxcontrib-bibtex copies it from a title, reaches no reader."""
+    pages = [*(site / f"{page}.html" for page in toc_pages()), *(site / "_modules").rglob("*.html")]
+    found = {path.stem: raw for path in pages if (raw := raw_formulas(path.read_text(encoding="utf-8")))}
+    assert found == {}
 
 
 def test_keyboard_reaches_the_text_first(site: Path, contexts) -> None:
