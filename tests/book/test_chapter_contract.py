@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = sorted((ROOT / "chapters").glob("*/*.ipynb"))
 
-CELLS = 40, 70
-WORDS = 2000, 3200
-CODE_LINES = 180, 320
+# Far outside the guides of CONTRIBUTING.md, which are no targets: a chapter that needs more is two chapters.
+CELLS = 30, 90
+WORDS = 1500, 5000
+CODE_LINES = 80, 400
 TYPICAL_CELL = 2, 10  # lines, the median
 LONGEST_CELL = 30
 FIGURES = 4, 20
@@ -228,13 +229,13 @@ def change(place, **entries):
 
 
 @pytest.mark.parametrize("spoil, fault", [
-    (cut(2, 30), "cells; the contract is 40 to 70"),
-    (lambda cells: cells.extend([markdown("more")] * 30), "cells; the contract is 40 to 70"),
-    (replace("word " * 110, "word " * 80), "words of prose; the contract is 2000 to 3200"),
-    (replace("word " * 110, "word " * 190), "words of prose; the contract is 2000 to 3200"),
-    (replace("word " * 110, "$word$ " * 110), "words of prose; the contract is 2000 to 3200"),
-    (replace("x = 1\n" * 8, "x = 1\n" * 4), "lines of visible code; the contract is 180 to 320"),
-    (replace("x = 1\n" * 8, "x = 1\n" * 29), "lines of visible code; the contract is 180 to 320"),
+    (cut(2, 40), "cells; the contract is 30 to 90"),
+    (lambda cells: cells.extend([markdown("more")] * 30), "cells; the contract is 30 to 90"),
+    (replace("word " * 110, "word " * 60), "words of prose; the contract is 1500 to 5000"),
+    (replace("word " * 110, "word " * 260), "words of prose; the contract is 1500 to 5000"),
+    (replace("word " * 110, "$word$ " * 110), "words of prose; the contract is 1500 to 5000"),
+    (replace("x = 1\n" * 8, "x = 1\n" * 2), "lines of visible code; the contract is 80 to 400"),
+    (replace("x = 1\n" * 8, "x = 1\n" * 29), "lines of visible code; the contract is 80 to 400"),
     (replace("x = 1\n" * 8, "x = 1\n" * 12), "13 lines in the median code cell; the contract is 2 to 10"),
     (replace("x = 1\n" * 8, "x = 1\n" * 30), "cell 4 has 31 lines of code; the most is 30"),
     (replace("# Title", "Title"), "the first cell has no '# Title'"),
