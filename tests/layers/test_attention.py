@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.closeness import assert_same, assert_same_gradients, draw
 from tutorlib.layers import (
     MultiHeadAttention,
+    RotaryPosition,
     blockwise_attention,
     scaled_dot_product_attention,
 )
@@ -123,6 +124,12 @@ def test_key_and_value_may_differ():
     assert_same(layer(query, key), layer(query, key, key))
     assert_same(layer(query), layer(query, query, query))
     assert (layer(query, key, value) - layer(query, key)).abs().max() > 0.01
+
+
+def test_queries_stand_at_their_own_places_beside_more_keys():
+    """Without a cache the first query is number 0, however many keys there are: fewer queries have the same answers."""
+    layer, query, key = MultiHeadAttention(8, 2, rotary=RotaryPosition(4)), draw(2, 5, 8), draw(2, 7, 8, seed=1)
+    assert_same(layer(query[:, :3], key), layer(query, key)[:, :3])
 
 
 def test_heads_share_keys_in_order():
