@@ -183,6 +183,13 @@ def test_shapes_that_do_not_fit(shapes, message):
         scaled_dot_product_attention(*(torch.zeros(shape) for shape in shapes))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dropout", [-0.1, 1.1, math.nan])
+def test_a_dropout_that_is_no_probability(fused, dropout):
+    with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\], got {dropout}"):
+        scaled_dot_product_attention(*torch.zeros(3, 1, 1, 2, 2), dropout=dropout, fused=fused)
+
+
 @pytest.mark.parametrize("arguments, message", [
     (dict(width=10, num_heads=4), "width must be a positive multiple of num_heads, got width=10, num_heads=4"),
     (dict(width=8, num_heads=0), "num_heads must be at least 1, got 0"),
