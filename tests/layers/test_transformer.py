@@ -91,6 +91,13 @@ def test_an_encoder_is_causal_only_when_told(make):
     assert (encoder(states)[:, :2] - encoder(states[:, :2])).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("caches", [1, 3])
+def test_no_decoder_layer_is_left_out_for_want_of_a_cache(caches):
+    decoder = Decoder([decoder_layer(16, 2, 24) for _ in range(2)])
+    with pytest.raises(ValueError):
+        decoder(torch.randn(2, 1, 16), torch.randn(2, 3, 16), cache=[DecoderCache(4) for _ in range(caches)])
+
+
 def test_padding_of_source_and_target_has_no_influence():
     """Of a target, what is padded in front matters: what is padded behind is hidden by causality."""
     both = EncoderDecoder(Encoder([encoder_layer(16, 2, 24)]), Decoder([decoder_layer(16, 2, 24)]))
