@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.closeness import assert_same, assert_same_gradients, draw
 from tutorlib.layers import (
     MultiHeadAttention,
+    RotaryPosition,
     blockwise_attention,
     scaled_dot_product_attention,
 )
@@ -125,6 +126,12 @@ def test_key_and_value_may_differ():
     assert (layer(query, key, value) - layer(query, key)).abs().max() > 0.01
 
 
+def test_queries_stand_at_their_own_places_beside_more_keys():
+    """Without a cache the first query is number 0, however many keys there are: fewer queries have the same answers."""
+    layer, query, key = MultiHeadAttention(8, 2, rotary=RotaryPosition(4)), draw(2, 5, 8), draw(2, 7, 8, seed=1)
+    assert_same(layer(query[:, :3], key), layer(query, key)[:, :3])
+
+
 def test_heads_share_keys_in_order():
     """Query heads 0, 1 belong to key head 0, and 2, 3 to key head 1 - not alternating."""
     layer = MultiHeadAttention(16, 4, num_key_value_heads=2)
@@ -174,6 +181,13 @@ def test_half_precision_stays_close(dtype, device):
 def test_shapes_that_do_not_fit(shapes, message):
     with pytest.raises(ValueError, match=message):
         scaled_dot_product_attention(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dropout", [-0.1, 1.1, math.nan])
+def test_a_dropout_that_is_no_probability(fused, dropout):
+    with pytest.raises(ValueError, match=rf"dropout must lie in \[0, 1\], got {dropout}"):
+        scaled_dot_product_attention(*torch.zeros(3, 1, 1, 2, 2), dropout=dropout, fused=fused)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -40,6 +40,15 @@ def test_short_bfloat16_attention_is_differentiated_in_float32(monkeypatch, num_
     torch.testing.assert_close(output.float(), exact, atol=0.03, rtol=0.03)
 
 
+def test_short_bfloat16_attention_keeps_scale_and_dropout_where_it_is_differentiated():
+    query, key, value = (draw(1, 2, 6, 8, seed=i).bfloat16().requires_grad_() for i in range(3))
+    for scale in (0.0, 3.0):
+        exact = scaled_dot_product_attention(query.float(), key.float(), value.float(), scale=scale, fused=False)
+        output = scaled_dot_product_attention(query, key, value, scale=scale).float()
+        torch.testing.assert_close(output, exact, atol=0.03, rtol=0.03)
+    assert (scaled_dot_product_attention(query, key, value, dropout=1.0) == 0).all()
+
+
 def test_a_block_of_nothing():
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         blockwise_attention(*torch.zeros(3, 1, 2, 2), block=0)

@@ -99,6 +99,30 @@ def test_padding_joins_every_kind_of_mask():
     assert_same(layer(states, padding_mask=real, causal=True), expected)
 
 
+@pytest.mark.parametrize("floating", [False, True])
+def test_a_mask_of_each_row_joins_the_padding_of_that_row(floating):
+    """With as many rows as heads, a mask (B, T, S) taken for one of heads would fit, too."""
+    layer, states = MultiHeadAttention(8, 2), draw(2, 4, 8)
+    real = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    mask = torch.stack([causal_mask(4, 4), torch.eye(4, dtype=torch.bool) | causal_mask(4, 4).flip(0)])  # (B, T, S)
+    mask = torch.zeros(2, 4, 4).masked_fill(~mask, -torch.inf) if floating else mask
+    together = layer(states, mask=mask, padding_mask=real)
+    for row in (slice(0, 1), slice(1, 2)):
+        assert_same(together[row], layer(states[row], mask=mask[row], padding_mask=real[row]))
+
+
+def test_padding_beside_a_float_mask_is_forbidden_and_not_merely_improbable():
+    """The smallest number would be shared with it where the real tokens are given that, too, or where there are none."""
+    layer, states, keys = MultiHeadAttention(8, 2), draw(2, 4, 8), draw(2, 4, 8, seed=1)
+    real = torch.tensor([[True, True, False, False], [False] * 4])
+    mask = torch.full((4, 4), torch.finfo(torch.float32).min)
+    output = layer(states, keys, mask=mask, padding_mask=real)
+    assert_same(output[:1], layer(states[:1], keys[:1, :2], mask=mask[:, :2]))
+    assert_same(output[1], layer.output.bias.expand(4, 8))
+    _, weights = layer(states, keys, mask=torch.zeros(4, 4), padding_mask=real, return_weights=True)
+    assert (weights[1] == 0).all()
+
+
 def test_a_float_mask_is_added_to_the_scores():
     layer, states, bias = MultiHeadAttention(8, 2), draw(2, 4, 8), draw(2, 2, 4, 4, seed=5)
     _, plain = layer(states, return_weights=True)
@@ -120,7 +144,7 @@ def test_an_integer_mask():
 
 
 @pytest.mark.parametrize("padding", [torch.ones(2, 4), torch.ones(2, 4, dtype=torch.int64), torch.ones(4, 2, dtype=torch.bool),
-                                     torch.ones(2, 1, 4, dtype=torch.bool)])
+                                     torch.ones(1, 4, dtype=torch.bool), torch.ones(2, 1, 4, dtype=torch.bool)])
 def test_a_padding_mask_of_the_wrong_kind(padding):
     with pytest.raises(ValueError, match=r"padding_mask must be boolean of shape \(B, S\) = \(2, 4\), True = a real token"):
         MultiHeadAttention(8, 2)(torch.zeros(2, 4, 8), padding_mask=padding)

@@ -10,6 +10,7 @@ from tutorlib.layers import (
     DecoderCache,
     DecoderLayer,
     Encoder,
+    EncoderDecoder,
     FeedForward,
     LayerNorm,
     MultiHeadAttention,
@@ -88,6 +89,25 @@ def test_an_encoder_is_causal_only_when_told(make):
     encoder, states = make(), torch.randn(2, 4, 16)
     assert_same(encoder(states, causal=True)[:, :2], encoder(states[:, :2], causal=True))
     assert (encoder(states)[:, :2] - encoder(states[:, :2])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("caches", [1, 3])
+def test_no_decoder_layer_is_left_out_for_want_of_a_cache(caches):
+    decoder = Decoder([decoder_layer(16, 2, 24) for _ in range(2)])
+    with pytest.raises(ValueError):
+        decoder(torch.randn(2, 1, 16), torch.randn(2, 3, 16), cache=[DecoderCache(4) for _ in range(caches)])
+
+
+def test_padding_of_source_and_target_has_no_influence():
+    """Of a target, what is padded in front matters: what is padded behind is hidden by causality."""
+    both = EncoderDecoder(Encoder([encoder_layer(16, 2, 24)]), Decoder([decoder_layer(16, 2, 24)]))
+    source, target = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
+    source_real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    target_real = torch.tensor([[True] * 4, [False] * 2 + [True] * 2])
+    expected = both(source, target, source_real, target_mask=target_real)
+    assert_same(expected[1:, 2:], both(source[1:, :3], target[1:, 2:]))
+    edited = torch.where(target_real[..., None], target, 5.0)
+    assert_same(both(source, edited, source_real, target_mask=target_real)[target_real], expected[target_real])
 
 
 def test_the_memory_is_projected_once():

@@ -76,6 +76,14 @@ def test_the_last_logits_alone_are_the_last_of_all(name):
 
 
 @pytest.mark.parametrize("name", DECODERS)
+def test_no_layer_is_left_out_for_want_of_a_cache(name):
+    model, tokens = DECODERS[name](), torch.randint(23, (2, 3))
+    for cache in (model.new_cache(4)[:1], model.new_cache(4) + model.new_cache(4)[:1]):
+        with pytest.raises(ValueError):
+            model(tokens, cache=cache)
+
+
+@pytest.mark.parametrize("name", DECODERS)
 def test_beam_search_is_the_same_with_and_without_a_cache(name):
     torch.manual_seed(0)
     model, tokens = shaken(DECODERS[name]()), torch.randint(23, (2, 3))
