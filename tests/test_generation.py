@@ -382,3 +382,9 @@ def test_generated_tokens_may_enter_a_training_step():
     embedding = torch.nn.Embedding(5, 3)
     embedding(generate(markov(GARDEN), torch.tensor([[0]]), 3, use_cache=False)).sum().backward()
     assert embedding.weight.grad.abs().sum() > 0
+
+
+def test_truncation_takes_rows_of_logits():
+    for logits in (torch.zeros(1, 3, 5), torch.zeros(5), torch.zeros(1, 5, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"logits must be floats of the shape \(B, V\), got"):
+            truncate(logits, top_p=0.5)

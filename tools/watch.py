@@ -30,8 +30,8 @@ def check(cell: int, line: int, what: str, problem: str | None = None) -> dict:
 def install_jitter(seed: int) -> Callable[[], None]:
     """From now on, shake each float32 gradient before an optimizer's step and after `Variable.backward`; seed 0 does nothing.
 
-    The noise depends on the seed and the shape alone, so that two runs which must agree in every bit still do.
-    Returns the function that takes it away.
+    The noise depends on the seed and the gradient alone, so that two runs which must agree in every bit still do. It is not
+    the same at each step, since Adam divides by what an entry is always multiplied by. Returns the function that takes it away.
     """
     if not seed:
         return lambda: None
@@ -45,7 +45,9 @@ def install_jitter(seed: int) -> Callable[[], None]:
         return 1 + SIZE * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def shaken(gradient):
-        return gradient * factors(gradient.shape).to(gradient.device)
+        noise = factors(gradient.shape).to(gradient.device)
+        turn = int(gradient.contiguous().view(torch.int32).sum()) if gradient.numel() else 0  # another at each step
+        return gradient * noise.flatten().roll(turn % max(gradient.numel(), 1)).view(gradient.shape)
 
     def before_step(optimizer, *_):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -73,6 +73,8 @@ def truncate(logits: Tensor, *, top_k: int | None = None, top_p: float | None = 
     top_p out of range.
     """
     _check_truncation(top_k, top_p)
+    if logits.dim() != 2 or not logits.is_floating_point():
+        raise ValueError(f"logits must be floats of the shape (B, V), got {logits.dtype} {tuple(logits.shape)}")
     if top_k is not None:
         smallest_kept = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]  # (B, 1)
         logits = logits.masked_fill(logits < smallest_kept, float("-inf"))

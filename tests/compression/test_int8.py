@@ -160,3 +160,11 @@ def test_a_quantized_model_is_for_inference_and_the_model_stays_in_training():
 def test_wrong_arguments_are_refused(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call()
+
+
+def test_half_precision_does_not_overflow_before_it_is_scaled():
+    layer = torch.nn.Linear(4096, 2, bias=False)
+    torch.nn.init.constant_(layer.weight, 0.01)
+    outputs = Int8Linear(layer)(torch.full((1, 4096), 5.0, dtype=torch.float16))
+    assert outputs.dtype == torch.float16
+    torch.testing.assert_close(outputs.float(), torch.full((1, 2), 204.8), atol=0.5, rtol=0)

@@ -79,3 +79,9 @@ def test_nothing_is_cast_into_a_cache():
 def test_a_capacity_that_is_no_size(capacity):
     with pytest.raises(ValueError, match=f"capacity must be (a whole number|at least 1), got {capacity!r}"):
         KeyValueCache(capacity)
+
+
+@pytest.mark.parametrize("key, value", [((2, 2, 1, 4), (1, 2, 1, 4)), ((2, 2, 1, 4), (2, 1, 1, 4)), ((2, 1, 4), (2, 1, 4))])
+def test_the_first_keys_and_values_fit_together(key, value):
+    with pytest.raises(ValueError, match=r"key and value must have the shape \(B, H_kv, T, K\), both of the same batch"):
+        KeyValueCache(3).append(torch.zeros(key), torch.zeros(value))

@@ -180,7 +180,7 @@ def test_a_single_image_is_no_batch():
 
 
 @pytest.mark.parametrize("options, message", [
-    (dict(padding=-1), "padding must not be negative, got -1"),
+    (dict(padding=-1), "padding must be at least 0, got -1"),
     (dict(stride=0), "stride must be at least 1, got 0"),
     (dict(stride=-1), "stride must be at least 1, got -1")])
 def test_windows_that_do_not_move_or_lie_outside(options, message):

@@ -195,3 +195,27 @@ def test_a_mask_of_ones_and_zeros_in_floats_forbids_nothing():
     assert (weights > 0).all()
     _, weights = layer(states, mask=ones_and_zeros.bool(), return_weights=True)
     assert (weights.triu(1) == 0).all()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_forbidden_keys_have_no_share_beside_the_smallest_numbers(fused):
+    """Filled with the smallest number instead of -inf they would count as much as the allowed ones."""
+    query, key, value = (draw(1, 1, 1, 4), draw(1, 1, 3, 4, seed=1), torch.tensor([1.0, 2.0, 100.0]).view(1, 1, 3, 1))
+    smallest = torch.finfo(torch.float32).min
+    output = scaled_dot_product_attention(query, key, value, torch.tensor([[smallest, smallest, -torch.inf]]), fused=fused)
+    assert output.item() == 1.5
+
+
+def test_masks_beside_padding_are_checked():
+    layer, states, real = MultiHeadAttention(8, 2), draw(2, 4, 8), torch.ones(2, 4, dtype=torch.bool)
+    with pytest.raises(ValueError, match="mask must be boolean .* or floating point .*, got torch.int64"):
+        layer(states, mask=torch.ones(4, 4, dtype=torch.int64), padding_mask=real)
+    for shape in ((4,), (4, 5), (1, 1, 1, 4, 4)):
+        with pytest.raises(ValueError, match=r"mask must have the shape \(T, S\), \(B, T, S\) or \(B, H, T, S\) with S = 4"):
+            layer(states, mask=torch.ones(shape, dtype=torch.bool), padding_mask=real)
+
+
+def test_integers_are_no_states():
+    numbers = torch.ones(1, 2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="query, key and value must be floating point, got torch.int64"):
+        scaled_dot_product_attention(numbers, numbers, numbers)

@@ -82,3 +82,14 @@ def test_a_weight_of_another_width_is_refused(width):
             norm(torch.ones(2, 3, 8), torch.ones(width))
     with pytest.raises(ValueError, match=r"bias must have the width 8"):
         layer_norm(torch.ones(2, 3, 8), torch.ones(8), torch.ones(width))
+
+
+def test_batch_norm_takes_images_and_a_number_a_channel():
+    numbers = torch.ones(3)
+    for images in (torch.ones(3, 4, 4), torch.ones(2, 3)):
+        with pytest.raises(ValueError, match=r"images must have the shape \(B, C, H, W\)"):
+            BatchNorm(3)(images)
+        with pytest.raises(ValueError, match=r"images must have the shape \(B, C, H, W\)"):
+            batch_norm(images, numbers, numbers, numbers, numbers)
+    with pytest.raises(ValueError, match=r"variance must have the shape \(C,\) = \(3,\), got \(1,\)"):
+        batch_norm(torch.ones(2, 3, 4, 4), numbers, torch.ones(1), numbers, numbers)

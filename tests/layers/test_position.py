@@ -196,3 +196,17 @@ def test_a_table_of_no_rows(length):
     for make in (lambda: SinusoidalPosition(8, length), lambda: LearnedPosition(length, 8)):
         with pytest.raises(ValueError, match=f"max_length must be (a whole number|at least 1), got {length}"):
             make()
+
+
+@pytest.mark.parametrize("code", [SinusoidalPosition(8, 20), LearnedPosition(20, 8)])
+def test_places_before_the_first_and_integers(code):
+    with pytest.raises(ValueError, match="offset must be at least 0, got -3"):
+        code(torch.zeros(2, 2, 8), offset=-3)  # rows from the table's end
+    with pytest.raises(ValueError, match="states must be floating point, got torch.int64"):
+        code(torch.zeros(2, 2, 8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("base", [0.0, -1.0, math.nan, math.inf])
+def test_a_base_that_turns_nothing(base):
+    with pytest.raises(ValueError, match=f"base must be a finite number above 0, got {base}"):
+        RotaryPosition(8, base)

@@ -84,6 +84,15 @@ def test_no_layer_is_left_out_for_want_of_a_cache(name):
 
 
 @pytest.mark.parametrize("name", DECODERS)
+def test_a_cache_of_another_depth_is_refused_before_it_is_written(name):
+    model, tokens = DECODERS[name](), torch.zeros(1, 3, dtype=torch.int64)
+    cache = model.new_cache(8)[:1]
+    with pytest.raises(ValueError, match="cache must hold one cache for each of the 2 layers, got 1"):
+        model(tokens, cache=cache)
+    assert cache[0].length == 0
+
+
+@pytest.mark.parametrize("name", DECODERS)
 def test_beam_search_is_the_same_with_and_without_a_cache(name):
     torch.manual_seed(0)
     model, tokens = shaken(DECODERS[name]()), torch.randint(23, (2, 3))

@@ -257,6 +257,21 @@ def test_jitter_0_leaves_every_bit_and_the_others_move_roundings_always_alike(op
     assert torch.allclose(plain, one, rtol=0, atol=1e-5)
 
 
+def test_the_noise_turns_from_step_to_step() -> None:
+    """Adam would divide a constant factor away: what is left of it after thirty steps would be nothing."""
+    weight = torch.nn.Parameter(torch.zeros(64))
+    shaken, remove = [], install_jitter(1)
+    try:
+        steps = torch.optim.SGD([weight], lr=0.0)
+        for step in range(3):
+            weight.grad = torch.full((64,), 1.0 + step)
+            steps.step()
+            shaken.append(weight.grad / (1 + step))
+    finally:
+        remove()
+    assert not torch.equal(shaken[0], shaken[1]) and not torch.equal(shaken[1], shaken[2])
+
+
 def test_jitter_reaches_our_differentiation_but_for_exact_things() -> None:
     assert torch.equal(differentiated(0), torch.full((2, 3), 3.0))
     assert 0 < (differentiated(1) - 3).abs().max() < 3e-5

@@ -55,6 +55,8 @@ class Int8Linear(nn.Module):
 
     def product(self, inputs: Tensor) -> Tensor:
         """x Wᵀ in the dtype of the inputs: (..., in) -> (..., out)."""
+        if inputs.dtype == torch.float16:  # a sum of integers would overflow before it is scaled
+            return self.product(inputs.float()).half()
         return F.linear(inputs, self.integers.to(inputs.dtype)) * self.scale.to(inputs.dtype)  # (..., out)
 
 

@@ -28,6 +28,18 @@ def check_width(name: str, states: Tensor, width: int) -> None:
         raise ValueError(f"{name} must have the width {width} in the last dimension, got {tuple(states.shape)}")
 
 
+def check_floating(name: str, states: Tensor) -> None:
+    """Raise ValueError unless the numbers are floats: what is computed in integers is cut off."""
+    if not states.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {states.dtype}")
+
+
+def check_caches(caches: list | None, layers: int) -> None:
+    """Raise ValueError unless there is one cache a layer, before the first of them is written."""
+    if caches is not None and len(caches) != layers:
+        raise ValueError(f"cache must hold one cache for each of the {layers} layers, got {len(caches)}")
+
+
 def check_images(images: Tensor) -> None:
     """Raise ValueError unless the shape is (B, C, H, W): of a single image (C, H, W) other axes would be taken for these."""
     if images.dim() != 4:

@@ -22,6 +22,9 @@ class KeyValueCache:
 
         Raises ValueError when they exceed the capacity, or have not the batch, heads, widths and dtype of those before.
         """
+        if key.dim() != 4 or key.shape[:3] != value.shape[:3]:
+            raise ValueError("key and value must have the shape (B, H_kv, T, K), both of the same batch, heads and length, "
+                             f"got {tuple(key.shape)} and {tuple(value.shape)}")
         end = self.length + key.size(2)
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} positions, got {end}: make it with a larger capacity")

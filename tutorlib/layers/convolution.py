@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.arguments import check_counts
+from tutorlib.arguments import check_counts, check_whole
 from tutorlib.layers.activations import activation_named
 from tutorlib.layers.arguments import check_images
 from tutorlib.layers.normalization import BatchNorm
@@ -22,8 +22,7 @@ def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) 
     negative padding or a stride below 1.
     """
     check_counts(size=size, kernel_size=kernel_size, stride=stride)
-    if padding < 0:
-        raise ValueError(f"padding must not be negative, got {padding}")
+    check_whole("padding", padding, least=0)
     if size + 2 * padding < kernel_size:
         raise ValueError(f"kernel_size must be at most size + 2 padding = {size + 2 * padding}, got {kernel_size}")
     return (size + 2 * padding - kernel_size) // stride + 1

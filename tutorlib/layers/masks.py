@@ -23,18 +23,19 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device | str | No
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax over the last dimension, among the allowed entries only; a row with none allowed is all zeros.
 
-    scores (..., T, S); mask broadcastable to them, boolean or added to the scores. Filling with the smallest finite number
-    instead of -inf keeps a row that may look nowhere free of NaN, in value and in gradient.
+    scores (..., T, S); mask broadcastable to them, boolean or added to the scores. Forbidden entries become -inf, except in a
+    row that may look nowhere, whose softmax would be NaN in value and in gradient. Raises ValueError for an integer mask.
     """
     if mask is None:
         return scores.softmax(dim=-1)
+    _check_kind(mask)
     allowed, dtype = mask, scores.dtype
     if mask.is_floating_point():  # in float32 at least: beside a large bias half precision would round the scores away
         scores, allowed = scores.to(torch.promote_types(dtype, torch.float32)) + mask, mask != float("-inf")
         scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # (..., T, S); the sum may overflow
-    weights = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min).softmax(dim=-1)  # (..., T, S)
-    nowhere = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1): here the softmax came out uniform
-    weights = weights.masked_fill(nowhere, 0.0)
+    nowhere = ~allowed.any(dim=-1, keepdim=True)  # (..., T, 1)
+    scores = scores.masked_fill(~allowed, float("-inf")).masked_fill(nowhere, 0.0)  # (..., T, S)
+    weights = scores.softmax(dim=-1).masked_fill(nowhere, 0.0)  # (..., T, S)
     return weights.to(dtype) if mask.is_floating_point() else weights
 
 
@@ -66,6 +67,10 @@ def join_padding(mask: Tensor | None, padding_mask: Tensor | None, batch: int, n
     padding_mask = padding_mask[:, None, None, :]  # (B, 1, 1, S)
     if mask is None:
         return padding_mask
+    _check_kind(mask)
+    if not 2 <= mask.dim() <= 4 or mask.size(-1) not in (1, num_keys):
+        raise ValueError(f"mask must have the shape (T, S), (B, T, S) or (B, H, T, S) with S = {num_keys}, "
+                         f"got {tuple(mask.shape)}")
     mask = mask.unsqueeze(1) if mask.dim() == 3 else mask  # (B, 1, T, S)
     return mask & padding_mask if mask.dtype == torch.bool else mask.masked_fill(~padding_mask, float("-inf"))
 
@@ -76,10 +81,14 @@ def _finite(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.to(dtype).clamp(limits.min, limits.max).masked_fill(mask == float("-inf"), float("-inf"))
 
 
-def _check_mask(mask: Tensor, query: Tensor, key: Tensor) -> None:
+def _check_kind(mask: Tensor) -> None:
     if mask.dtype != torch.bool and not mask.is_floating_point():
         raise ValueError(f"mask must be boolean (True = may attend) or floating point (added to the scores), "
                          f"got {mask.dtype}")
+
+
+def _check_mask(mask: Tensor, query: Tensor, key: Tensor) -> None:
+    _check_kind(mask)
     full = (*query.shape[:-1], key.size(-2))  # (B, H, T, S)
     fitted = (mask.size(0), 1, *mask.shape[1:]) if mask.dim() == 3 and query.dim() == 4 else tuple(mask.shape)
     trailing = full[len(full) - len(fitted):]
@@ -93,6 +102,8 @@ def check_attention_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if not query.dim() == key.dim() == value.dim() or query.dim() not in (2, 3, 4):
         raise ValueError(f"query, key and value must all be (B, H, T, K), (B, T, K) or (T, K), got {shapes}")
+    if not query.is_floating_point() or not key.is_floating_point() or not value.is_floating_point():
+        raise ValueError(f"query, key and value must be floating point, got {query.dtype}, {key.dtype}, {value.dtype}")
     if query.size(-1) != key.size(-1):
         raise ValueError(f"query and key must have the same width in their last dimension, got {shapes}")
     if key.shape[:-1] != value.shape[:-1]:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.layers.arguments import check_width
+from tutorlib.layers.arguments import check_images, check_width
 
 
 def layer_norm(states: Tensor, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -35,8 +35,12 @@ def batch_norm(images: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, b
     """(x - mean) / √(variance + eps) · weight + bias for each channel (Ioffe & Szegedy 2015, algorithm 1).
 
     images (B, C, H, W); the others (C,). In training, mean and variance are those of the batch over B, H and W, the variance
-    divided by B·H·W; at test time they are running averages.
+    divided by B·H·W; at test time they are running averages. Raises ValueError for shapes that do not fit.
     """
+    check_images(images)
+    for name, each in {"mean": mean, "variance": variance, "weight": weight, "bias": bias}.items():
+        if each.shape != images.shape[1:2]:
+            raise ValueError(f"{name} must have the shape (C,) = ({images.size(1)},), got {tuple(each.shape)}")
     mean, variance, weight, bias = (each.view(-1, 1, 1) for each in (mean, variance, weight, bias))  # (C, 1, 1)
     return (images - mean) / (variance + eps).sqrt() * weight + bias
 
@@ -84,6 +88,7 @@ class BatchNorm(nn.Module):
         self.eps, self.momentum = eps, momentum
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
+        """(B, C, H, W) -> (B, C, H, W). Raises ValueError for images of another shape."""
+        check_images(images)
         return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum,
                             self.eps)

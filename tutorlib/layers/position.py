@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tutorlib.arguments import check_counts
-from tutorlib.layers.arguments import check_length, check_width
+from tutorlib.arguments import check_counts, check_whole
+from tutorlib.layers.arguments import check_floating, check_length, check_width
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -61,8 +61,10 @@ class LearnedPosition(nn.Module):
 def _add_rows(states: Tensor, table: Tensor, offset: int) -> Tensor:
     """states (B, T, D) + rows `offset` to `offset` + T of the table (max_length, D)."""
     end = offset + states.size(1)
+    check_whole("offset", offset, least=0)
     check_length(end, table.size(0))
     check_width("states", states, table.size(1))
+    check_floating("states", states)
     return states + table[offset:end]  # (T, D) broadcast over the batch
 
 
@@ -77,6 +79,8 @@ class RotaryPosition(nn.Module):
         super().__init__()
         if head_width < 2 or head_width % 2:
             raise ValueError(f"head_width must be even and at least 2, since coordinates turn in pairs, got {head_width}")
+        if not 0 < base < float("inf"):
+            raise ValueError(f"base must be a finite number above 0, got {base}")
         self.head_width, self.base = head_width, base
 
     def forward(self, heads: Tensor, offset: int = 0) -> Tensor:
@@ -89,8 +93,7 @@ class RotaryPosition(nn.Module):
 
         They are computed in float32, in which positions are exact. Raises ValueError for integer states.
         """
-        if not states.is_floating_point():
-            raise ValueError(f"states must be floating point, got {states.dtype}")
+        check_floating("states", states)
         place = torch.arange(offset, offset + states.size(-2), device=states.device)  # (T,)
         exponent = torch.arange(0, self.head_width, 2, device=states.device) / self.head_width  # (K/2,)
         angle = place[:, None] * self.base ** -exponent  # (T, K/2)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tutorlib.layers import FeedForward, KeyValueCache, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
-from tutorlib.layers.arguments import check_config, check_tokens
+from tutorlib.layers.arguments import check_caches, check_config, check_tokens
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class GPT(nn.Module):
         Raises ValueError for tokens outside the vocabulary and sequences over `max_length`.
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
+        check_caches(cache, len(self.layers))
         seen = cache[0].length if cache else 0
         states = self.dropout(self.position(self.embedding(tokens), seen))  # (B, T, D)
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tutorlib.layers import GatedFeedForward, KeyValueCache, MultiHeadAttention, RMSNorm, RotaryPosition, TransformerLayer
-from tutorlib.layers.arguments import check_config, check_length, check_tokens
+from tutorlib.layers.arguments import check_caches, check_config, check_length, check_tokens
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Llama(nn.Module):
         Raises ValueError for tokens outside the vocabulary and sequences over `max_length`.
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
+        check_caches(cache, len(self.layers))
         seen = cache[0].length if cache else 0
         check_length(seen + tokens.size(1), self.max_length)
         states = self.embedding(tokens)  # (B, T, D)

@@ -16,7 +16,7 @@ from tutorlib.layers import (
     decoder_layer,
     encoder_layer,
 )
-from tutorlib.layers.arguments import check_config, check_tokens
+from tutorlib.layers.arguments import check_caches, check_config, check_tokens
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Transformer(nn.Module):
 
         With `last_only`, the logits are those of the last position, (B, 1, V).
         """
+        check_caches(cache, self.config.num_decoder_layers)
         offset = cache[0].own.length if cache else 0
         states = self._embed("target", target, self.target_embedding, self.target_position, offset)  # (B, T, D)
         states = self.layers.decoder(states, memory, memory_padding_mask=source_mask, cache=cache)  # (B, T, D)
