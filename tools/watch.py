@@ -46,8 +46,8 @@ def install_jitter(seed: int) -> Callable[[], None]:
 
     def shaken(gradient):
         noise = factors(gradient.shape).to(gradient.device)
-        turn = int(gradient.contiguous().view(torch.int32).sum()) if gradient.numel() else 0  # another at each step
-        return gradient * noise.flatten().roll(turn % max(gradient.numel(), 1)).view(gradient.shape)
+        turn = int(gradient.contiguous().view(torch.int32).sum()) % 10_007  # a prime: another place at each step
+        return gradient * noise.flatten().roll(turn).view(gradient.shape)
 
     def before_step(optimizer, *_):
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
