@@ -82,3 +82,10 @@ def test_refusals(baseline):
         baseline({})
     with pytest.raises(ValueError, match="alignments: 'ce' must have a piece for each of its 2 letters, got 1"):
         baseline({**ALIGNED, "ce": (("S",),)})
+
+
+@pytest.mark.parametrize("baseline", [LetterBaseline, WindowBaseline])
+def test_of_equally_common_pieces_the_first_by_alphabet_is_said_whatever_the_order_of_the_words(baseline):
+    words = {"a": (("EY",),), "ba": (("B",), ("AE",))}
+    for alignments in (words, dict(reversed(words.items()))):
+        assert baseline(alignments)("ca") == ("AE",)  # 'c' is not known, and 'a' was last in both words

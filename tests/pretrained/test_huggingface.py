@@ -175,6 +175,17 @@ def test_a_head_that_was_replaced_is_taken_whatever_the_config_says(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_a_head_that_only_equals_the_embedding_is_not_tied_to_it(name):
+    """As where an untied model begins with a copy: the two then learn apart, and so they must in ours."""
+    reference = SMALL[name]()
+    HEADS[name](reference).weight = nn.Parameter(reference.get_input_embeddings().weight.detach().clone())
+    ours = from_transformers(reference)
+    inner = ours.bert if name == "bert" else ours
+    assert torch.equal(ours.output.weight, inner.embedding.weight) and ours.output.weight is not inner.embedding.weight
+    assert not inner.config.tie_output
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_a_head_that_was_tied_later_is_tied_whatever_the_config_says(name):
     builds = {"bert": lambda: bert(BertForMaskedLM, tied=False), "gpt2": lambda: gpt2(tie_word_embeddings=False),
               "llama": lambda: llama(tied=False)}

@@ -147,6 +147,20 @@ def test_a_failing_cell_is_named_and_the_old_notebook_stays(chapter, capsys) -> 
     assert [path.name for path in notebook.parent.iterdir()] == ["name.ipynb"]
 
 
+def test_a_file_is_whole_or_as_it_was_where_writing_breaks_off(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text("hours of work")
+
+    def full(self: Path, text: str, **_) -> None:
+        self.write_bytes(text[: len(text) // 2].encode())
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        tool.write(path, "a new notebook")
+    assert path.read_text() == "hours of work" and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_missing_or_broken_file_is_one_line(tmp_path: Path, capsys) -> None:
     broken = tmp_path / "broken.ipynb"
     broken.write_text("{")
@@ -273,6 +287,13 @@ def test_what_an_editor_leaves_is_refused(tmp_path: Path) -> None:
 def test_words_that_do_not_survive_the_text_form_are_refused(tmp_path: Path) -> None:
     found = tool.findings(write(tmp_path / "chapter.ipynb", new_markdown_cell("Above\n\n+++\n\nbelow")))
     assert len(found) == 1 and "change when it is written as text" in found[0]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [0, 2, 1]])
+def test_standard_output_comes_first_whichever_stream_was_faster(order: list[int]) -> None:
+    pieces = [stream("one\n"), stream("warning\n", "stderr"), stream("two\n")]
+    merged = tool.merge_streams([copy.deepcopy(pieces[i]) for i in order])
+    assert [(o.name, o.text) for o in merged] == [("stdout", "one\ntwo\n"), ("stderr", "warning\n")]
 
 
 def test_normal_form_drops_what_depends_on_who_ran_it() -> None:

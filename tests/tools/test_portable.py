@@ -321,6 +321,7 @@ def verdict(*values: float, bound: float = 1.0):
 @pytest.mark.parametrize(("values", "expected"), [
     ((0.5, 0.6), ""),  # 0.4 / 0.1
     ((0.5, 0.65), "THIN"),  # 0.35 / 0.15
+    ((0.5, 0.625), ""),  # 0.375 / 0.125, which is 3 to the last bit and so not below it
     ((0.999, 0.999), ""),  # the same under all conditions: no margin is needed
     ((0.999,), ""),
     ((0.5, 0.65, 2), "THIN"),
@@ -339,6 +340,12 @@ def test_an_equality_has_no_margin_but_is_shown() -> None:
 
 def test_the_margin_is_in_units_of_the_spread_of_the_difference() -> None:
     assert verdict(0.5, 0.6).margin == pytest.approx(4) and verdict(0.25, 0.5).margin == pytest.approx(2)
+
+
+def test_a_time_that_one_condition_did_not_reach_counts_among_the_others() -> None:
+    runs = {name: [{**check(0, 1, "x < 1"), "sides": [[x, "<", 1.0]]} for x in values]
+            for name, values in {"a": (0.5, 0.9), "b": (0.5,), "c": (0.5, 0.95)}.items()}
+    assert findings("small", runs)[0].verdict == "THIN"  # the second time: 0.05 / 0.05
 
 
 def test_of_many_comparisons_the_broken_one_is_shown_else_the_thinnest() -> None:

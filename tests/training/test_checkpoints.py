@@ -150,6 +150,21 @@ def test_a_full_disk_is_called_so_and_nothing_is_left_on_it(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["run.pt"] and load_checkpoint(path) == {"step": 1}
 
 
+def test_a_save_that_is_interrupted_leaves_nothing_beside_the_old_one(tmp_path, monkeypatch):
+    """Ctrl-C is no Exception."""
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, step=1)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, name, interrupted)
+            save_checkpoint(path, step=2)
+        assert os.listdir(tmp_path) == ["run.pt"] and load_checkpoint(path) == {"step": 1}
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_disk_that_is_full_at_the_first_byte_is_called_so_too(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "open", lambda path, mode: open("/dev/full", "wb"), raising=False)  # noqa: SIM115

@@ -56,6 +56,8 @@ def test_cross_entropy_of_a_model_on_a_batch():
     shares = torch.tensor([[0.1, 0.9], [0.9, 0.1]])
     assert_same(smooth, cross_entropy(model, (inputs, shares)))
     assert smooth > cross_entropy(model, (inputs, torch.tensor([0, 0])))
+    one_hot = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert_same(cross_entropy(model, (inputs, one_hot), label_smoothing=0.2), smooth)  # probabilities are smoothed as well
 
 
 def test_a_target_that_is_no_class_is_an_error_unless_it_is_to_be_ignored():
@@ -101,6 +103,7 @@ P = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
     (torch.zeros(2, 2), P - torch.tensor([0.0, 0.1]), "labels that are probabilities must not be negative, got -0.1"),
     (torch.zeros(2, 2), P * torch.nan, "labels that are probabilities must not be negative, got nan"),
     (torch.zeros(2, 2), torch.ones(2, 2), "labels that are probabilities must have the sum 1, got sums from 2.0 to 2.0"),
+    (torch.zeros(2, 2), P / 2, "labels that are probabilities must have the sum 1, got sums from 0.5 to 0.5"),
 ])
 def test_labels_that_are_none_are_refused_by_name(logits, labels, message):
     with pytest.raises(ValueError) as refused:

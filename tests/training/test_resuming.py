@@ -67,6 +67,7 @@ def change(state, keys, value):
     (["optimizer", "state"], [1], "holds another optimizer's state"),
     (["optimizer", "state", 9], {}, "holds another optimizer's state"),
     (["optimizer", "state", 0, "exp_avg"], lambda average: average.T, "exp_avg of parameter 0 has another shape, or is no"),
+    (["optimizer", "state", 0, "exp_avg"], lambda average: average[:, :-1], "exp_avg of parameter 0 has another shape"),
     (["optimizer", "state", 0, "exp_avg"], lambda average: average * torch.nan, "exp_avg of parameter 0 has another"),
     (["random", "cpu"], None, "holds states of random numbers that a generator does not take"),
     (["random", "cpu"], lambda state: state[:-1], "holds states of random numbers that a generator does not take"),
