@@ -111,7 +111,9 @@ def test_more_steps_go_on_from_a_finished_run(text, tmp_path, capsys):
     path = tmp_path / "run.pt"
     assert train(text, "--steps", 3, "--checkpoint", path) == 0
     assert train(text, "--steps", 5, "--checkpoint", path) == 0
-    assert "made for 3 steps; the schedule is now that of 5" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "made for 3 steps; the schedule is now that of 5" in said.err
+    assert "run.pt has done 3 of 5 steps; the run goes on from there." in said.out
     assert load_checkpoint(path)["history"]["steps"] == [0, 1, 2, 3, 4]
 
 
@@ -228,6 +230,7 @@ def test_weights_in_bfloat16_and_their_loss_in_float32(text, tmp_path):
     ("--tokenizer bpe --vocabulary 20", "vocabulary"),
     ("--steps 0", "argument --steps: expected a whole number of at least 1, got '0'"),
     ("--steps many", "argument --steps: expected a whole number of at least 1, got 'many'"),
+    ("--schedule constant --warmup 2", "--warmup 2 is not for --schedule constant"),
     ("--steps 5 --warmup 5", "warmup must be at least 0 and fewer than all 5 steps, got 5"),
     *((f"--rate {rate}", f"argument --rate: expected a number above 0, got '{rate}'")
       for rate in ("-1", "0", "nan", "inf", "x")),
@@ -256,7 +259,7 @@ def test_wrong_text_is_refused(tmp_path, capsys):
     assert "gives 4 tokens to train on and 1 held out" in refusal(capsys, ["train", *TINY, "--data", short])
     short.write_bytes("A text in UTF-16, of which every second byte is zero.".encode("utf-16-be"))
     assert "is not text in UTF-8" in refusal(capsys, ["train", *TINY, "--data", short])
-    assert "there is no file" in refusal(capsys, ["train", *TINY, "--data", tmp_path])
+    assert "is a folder; expected 'bible' or a text file" in refusal(capsys, ["train", *TINY, "--data", tmp_path])
     for nothing in (b"", b"\xef\xbb\xbf"):  # a byte order mark alone
         short.write_bytes(nothing)
         for tokenizer in ("characters", "bpe"):
@@ -280,7 +283,7 @@ def test_another_run_in_the_same_file_is_refused(text, tmp_path, capsys):
     before = path.read_bytes()
     again = ["train", "--data", text, *TINY, "--checkpoint", path, "--steps"]
     assert "was trained with --width 16, got 32" in refusal(capsys, [*again, 4, "--width", 32])
-    assert "has done 4 steps; expected at most steps = 3" in refusal(capsys, [*again, 3])
+    assert "has done 4 steps; --steps 3 is less" in refusal(capsys, [*again, 3])
     for changed in (19 * PROVERB, 19 * PROVERB + PROVERB.swapcase()):  # the last line is in the part that is held out
         text.write_text(changed)
         assert "is not the text that" in refusal(capsys, [*again, 4])

@@ -178,4 +178,6 @@ def _number(expected: str, allowed: Callable[[float], bool]) -> Callable[[str], 
 
 def _how_to_go_on(options: TrainOptions | EvaluateOptions | GenerateOptions) -> str:
     path = getattr(options, "checkpoint", None)
-    return f" The same command goes on from {path}." if path is not None and Path(path).exists() else ""
+    if path is not None and Path(path).exists():
+        return f" The same command goes on from {path}."
+    return " Nothing was kept." if isinstance(options, TrainOptions) else ""

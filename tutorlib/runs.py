@@ -51,10 +51,10 @@ def train_model(options: TrainOptions) -> None:
     if path is not None:
         _check_writable(path)
     of_the_run = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_RUN}
-    earlier = load_run(path)["about"] if path is not None and Path(path).exists() else None
+    earlier = load_run(path) if path is not None and Path(path).exists() else None
     if earlier is not None:
         check_same_run(path, earlier, of_the_run, text.sha256)
-    tokenizer = _new_tokenizer(options, text) if earlier is None else make_tokenizer(earlier["tokenizer"])
+    tokenizer = _new_tokenizer(options, text) if earlier is None else make_tokenizer(earlier["about"]["tokenizer"])
     tokens, held_out = (_encode(tokenizer, part, device) for part in (text.train, text.held_out))
     if len(tokens) <= options.context or len(held_out) < 2:
         raise ValueError(f"--data: {text.name!r} gives {len(tokens)} tokens to train on and {len(held_out)} held out; "
@@ -135,6 +135,8 @@ class Text(NamedTuple):
 def _read(name: str) -> Text:
     if name == "bible":
         return Text(name, *("\n\n".join(chapters) for chapters in load_bible()))
+    if Path(name).is_dir():
+        raise IsADirectoryError(f"--data: {name!r} is a folder; expected 'bible' or a text file in UTF-8")
     if not Path(name).is_file():
         raise FileNotFoundError(f"--data: there is no file {name!r}; expected 'bible' or a text file in UTF-8")
     try:
@@ -152,6 +154,8 @@ def _read(name: str) -> Text:
 def _check_writable(path: str) -> None:
     """Raise OSError where the checkpoint could not be written: now, not after the first hundred steps."""
     folder = Path(path).absolute().parent
+    if not path:
+        raise ValueError("--checkpoint is empty; expected a file")
     if not folder.is_dir():
         raise FileNotFoundError(f"--checkpoint: there is no folder {str(Path(path).parent)!r}")
     if Path(path).is_dir():
@@ -224,6 +228,8 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
 
 def _schedule(options: TrainOptions) -> Callable[[int], float]:
     if options.schedule == "constant":
+        if options.warmup is not None:
+            raise ValueError(f"--warmup {options.warmup} is not for --schedule constant, whose rate does not rise")
         return constant()
     if options.schedule == "inverse-sqrt":
         return warmup_inverse_sqrt(max(_warmup(options), 1))

@@ -1,5 +1,6 @@
 """What a checkpoint of `python -m tutorlib train` holds: the model, its tokenizer, and what is said of the run."""
 
+import sys
 from typing import Any
 
 from torch import nn
@@ -29,9 +30,9 @@ def make_tokenizer(description: dict[str, Any]) -> Tokenizer:
 def load_run(path: str) -> dict[str, Any]:
     """A checkpoint of `train`, whose "about" says what the run was."""
     state = load_checkpoint(path)
-    about = state.get("about")
+    about, history = state.get("about"), state.get("history")
     if not isinstance(about, dict) or not {"options", "config", "tokenizer", "sha256"} <= about.keys() or (
-            not isinstance(about["options"], dict)):
+            not isinstance(about["options"], dict) or not isinstance(history, dict) or "steps" not in history):
         raise ValueError(f"{path} does not say what it holds; expected a checkpoint of python -m tutorlib train")
     return state
 
@@ -51,17 +52,19 @@ def restore(path: str) -> tuple[nn.Module, Tokenizer, dict[str, Any]]:
     return model, tokenizer, about
 
 
-def check_same_run(path: str, earlier: dict[str, Any], options: dict[str, Any], sha256: str) -> None:
+def check_same_run(path: str, state: dict[str, Any], options: dict[str, Any], sha256: str) -> None:
     """Raise ValueError where the checkpoint is of another run; only the number of steps may differ, and the text's place."""
+    earlier, done = state["about"], len(state["history"]["steps"])
     for name, value in options.items():
         before = earlier["options"].get(name)
-        if before == value or name == "data":
-            continue
-        option = "--" + name.replace("_", "-")
-        if name != "steps":
-            raise ValueError(f"{path} was trained with {option} {before}, got {value}; the same options go on from it, and "
-                             "another --checkpoint begins anew")
-        print(f"Note: {path} was made for {before} steps; the schedule is now that of {value}.")
+        if before != value and name not in ("data", "steps"):
+            raise ValueError(f"{path} was trained with --{name.replace('_', '-')} {before}, got {value}; the same options go "
+                             "on from it, and another --checkpoint begins anew")
+    if done > options["steps"]:
+        raise ValueError(f"{path} has done {done} steps; --steps {options['steps']} is less")
     if earlier["sha256"] != sha256:
         raise ValueError(f"--data: {options['data']!r} is not the text that {path} was trained on; "
                          "another --checkpoint begins anew")
+    if (before := earlier["options"].get("steps")) != options["steps"]:
+        print(f"Note: {path} was made for {before} steps; the schedule is now that of {options['steps']}.", file=sys.stderr)
+    print(f"{path} has done {done} of {options['steps']} steps; the run goes on from there.")
