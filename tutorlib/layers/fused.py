@@ -41,10 +41,11 @@ def _kernel(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, drop
 def blockwise_attention(query: Tensor, key: Tensor, value: Tensor, *, causal: bool = False, block: int = 128) -> Tensor:
     """Attention with an online softmax: the (T, S) matrix of scores never exists, only `block` of its columns at a time.
 
-    query (..., T, K), key (..., S, K), value (..., S, V) -> (..., T, V). For each query it keeps the largest score so far,
-    the sum of exponentials relative to it, and the weighted sum of values; a new largest score rescales the other two
-    (Milakov & Gimelshein 2018; Dao et al. 2022). Memory grows with T + S instead of T S. With `causal` the queries, too, are
-    taken `block` at a time, so that keys which none of them may see are never looked at: half of all.
+    query (..., T, K), key (..., S, K), value (..., S, V) -> (..., T, V). For each query it keeps the largest score so far
+    and the sum of exponentials relative to it (Milakov & Gimelshein 2018), and with them the weighted sum of values (Rabe &
+    Staats 2021; Dao et al. 2022); a new largest score rescales the other two. Memory grows with T + S instead of T S. With
+    `causal` the queries, too, are taken `block` at a time, so that keys which none of them may see are never looked at: half
+    of all.
     """
     check_attention_shapes(query, key, value)
     if block < 1:
