@@ -2,8 +2,10 @@
 
 import argparse
 import platform
+import re
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -17,12 +19,29 @@ PAGE = Path(__file__).resolve().parent.parent / "book" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 What `make bench` measured. Variants of the same work run in turn in one process; their outputs are compared first, and one
-that differs is not timed. The ratio to the first row is taken within each round; the tables give its median and, in brackets,
-its quartiles. Above 1 is faster. Only ratios carry over to another machine, and even they shift with the processor: the gain
-of bfloat16, above all, is that of this one's instructions.
+that differs is not timed. A round runs each variant once.
+
+- **ms** is the median over the rounds of the milliseconds that one run of the work takes: processor time on one thread, clock
+  time on more.
+- **ratio** is how many times as fast as the first row. It is taken within each round, the first row's time over the variant's
+  own; the tables give the median of these ratios and, in brackets, their quartiles. Above 1 is faster.
+
+The two medians are taken apart, so a ratio is not the quotient of two entries of the column *ms*: where the machine slows down
+for some rounds, a variant can have the slower median and the better ratio. The ratio is the one to trust, since both of its
+times come from the same round. Ratios whose quartiles overlap tell no difference.
+
+Only ratios carry over to another machine, and even they shift with the processor: the gain of bfloat16, above all, is that of
+this one's instructions.
 
 {setting}
 """
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it; else what Python knows of it."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", info.read_text("utf8"), flags=re.M) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def table(title: str, caption: str, rows: list[Row]) -> str:
@@ -60,7 +79,7 @@ def part_on_code() -> list[tuple[str, str, Callable[[], list[Variant]]]]:
             ("GPT: generation", f"{language_models.GENERATION_SIZES}.", language_models.generation),
             ("Llama, 135 million parameters: generation", llama, language_models.llama_generation),
             ("BERT: sentences of one length", padded, bert.padded), ("BERT: sentences of many lengths", ragged, bert.ragged),
-            ("Byte-level BPE: encoding", f"{tokenizers.SIZES}.", tokenizers.encoding),
+            ("Byte-level BPE: encoding", f"{tokenizers.SIZES}. {tokenizers.CAVEATS}", tokenizers.encoding),
             ("Byte-level BPE: learning merges", f"{tokenizers.SIZES}; a vocabulary of {tokenizers.VOCABULARY:,}.",
              tokenizers.training)]
 
@@ -75,7 +94,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     bfloat16 = "has" if has_fast_bfloat16("cpu") else "has no"
-    setting = (f"Measured with PyTorch {torch.__version__.partition('+')[0]}, Python {platform.python_version()}, "
+    setting = (f"Measured on {date.today()} on {processor()} with PyTorch {torch.__version__.partition('+')[0]}, "
+               f"Python {platform.python_version()}, "
                f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} ({bfloat16} bfloat16 instructions), "
                f"{arguments.threads} thread(s), {arguments.rounds} rounds.")
     sections = [HEAD.format(setting=setting)]

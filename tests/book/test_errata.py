@@ -1,7 +1,8 @@
 """The errata page keeps its word: every row is there, and a row that names a cell leads to one that ran.
 
-A row of ``book/errata.md`` is a heading ``### F6 · title``. Its line ``*Status:*`` is *linked* when it holds a link to
-``#erratum-f6``, *cited* when it begins with ``*cited*`` and cites a source, and *to come* when it begins so.
+A row of ``book/errata.md`` is a heading ``### F6 · title``. Its line ``*Status:*`` is *linked* when it holds the link
+``[executed cell in The Transformer](#erratum-f6)``, which names the chapter of the cell, *cited* when it begins with
+``*cited*`` and cites a source, and *to come* when it begins so.
 A chapter demonstrates the row in a code cell under a markdown cell that holds the line ``(erratum-f6)=``.
 """
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "book" / "errata.md"
 EXPECTED = [f"{letter}{n}" for letter, last in (("F", 22), ("P", 21), ("S", 23)) for n in range(1, last + 1)]
 SOURCE = re.compile(r"\{cite\}`|\]\(https://")
+LINK = re.compile(r"\[executed cell in ([^\]]+)\]\(#(erratum-[a-z0-9]+)\)")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 def read_rows(text: str) -> dict[str, str]:
@@ -32,7 +35,7 @@ def read_rows(text: str) -> dict[str, str]:
 
 def kind_of(row: str, status: str) -> str:
     """'linked', 'cited' or 'to come'."""
-    links = re.findall(r"\]\(#(erratum-[a-z0-9]+)\)", status)
+    links = [anchor for _, anchor in LINK.findall(status)]
     if links:
         assert links == [f"erratum-{row.lower()}"], f"{row} links to {links}, expected its own anchor"
         return "linked"
@@ -43,17 +46,18 @@ def kind_of(row: str, status: str) -> str:
     raise AssertionError(f"the status of {row} is neither a link, nor cited, nor to come: {status!r}")
 
 
-def find_anchors(notebooks: dict[str, dict]) -> dict[str, list[str]]:
-    """Row -> the faults of each place that bears its anchor; '' for an anchor above a cell that ran."""
+def find_anchors(notebooks: dict[str, dict]) -> dict[str, list[tuple[str, str]]]:
+    """Row -> chapter and fault of each place that bears its anchor; the fault is '' above a cell that ran."""
     anchors = defaultdict(list)
     for name, notebook in notebooks.items():
         cells = notebook["cells"]
+        title = re.search(r"^# (.+)$", "".join(cells[0]["source"]), flags=re.M)
         for cell, following in zip(cells, cells[1:] + [None], strict=True):
             if cell["cell_type"] != "markdown":
                 continue
             for row in re.findall(r"^\(erratum-([a-z]\d+)\)=\s*$", "".join(cell["source"]), flags=re.M):
                 fault = fault_of(following)
-                anchors[row.upper()].append(f"{name}: {fault}" if fault else "")
+                anchors[row.upper()].append((title[1] if title else name, f"{name}: {fault}" if fault else ""))
     return dict(anchors)
 
 
@@ -76,7 +80,9 @@ def problems_of(rows: dict[str, str], anchors: dict[str, list[str]]) -> list[str
         if kind_of(row, status) == "linked":
             if len(found) != 1:
                 problems.append(f"{row} links to a cell, and {len(found)} chapters bear its anchor, expected one")
-            problems += [f"{row}: {fault}" for fault in found if fault]
+            problems += [f"{row}: {fault}" for _, fault in found if fault]
+            named = LINK.findall(status)[0][0]
+            problems += [f"{row} names the chapter {named!r}, its cell is in {title!r}" for title, _ in found if title != named]
         elif found:
             problems.append(f"{row} is demonstrated in a chapter, and the page does not link to it")
     unlisted = sorted(anchors.keys() - rows.keys())
@@ -106,31 +112,42 @@ def test_page_and_chapters_agree():
     assert problems_of(rows, find_anchors(notebooks)) == []
 
 
+def test_every_chinese_quotation_is_translated():
+    quotations = re.findall(r"(?:^>.*\n)+", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    chinese = [quotation for quotation in quotations if CHINESE.search(quotation)]
+    assert len(chinese) == 39
+    assert [quotation for quotation in chinese if not re.fullmatch(r"> \(.+\)", quotation.splitlines()[-1])] == []
+
+
+TITLE = {"cell_type": "markdown", "source": ["# The Transformer\n"]}
 ANCHOR = {"cell_type": "markdown", "source": ["Some prose.\n", "\n", "(erratum-f6)="]}
 RAN = {"cell_type": "code", "source": ["assert True"], "metadata": {}, "execution_count": 1}
-LINK = {"F6": "[executed cell](#erratum-f6)"}
+LINKED = {"F6": "[executed cell in The Transformer](#erratum-f6)"}
+ELSEWHERE = {"F6": "[executed cell in Position](#erratum-f6)"}
 
 
 @pytest.mark.parametrize(
     ("rows", "cells", "expected"),
     [
-        (LINK, [ANCHOR, RAN], None),
-        (LINK, [RAN], "0 chapters bear its anchor"),
-        (LINK, [ANCHOR, RAN, ANCHOR, RAN], "2 chapters bear its anchor"),
-        (LINK, [ANCHOR], "not directly above a code cell"),
-        (LINK, [ANCHOR, ANCHOR, RAN], "not directly above a code cell"),
-        (LINK, [ANCHOR, RAN | {"execution_count": None}], "has not been executed"),
-        (LINK, [ANCHOR, RAN | {"metadata": {"tags": ["nbval-skip"]}}], "tagged to be skipped"),
+        (LINKED, [ANCHOR, RAN], None),
+        (ELSEWHERE, [ANCHOR, RAN], "names the chapter 'Position', its cell is in 'The Transformer'"),
+        (LINKED, [RAN], "0 chapters bear its anchor"),
+        (LINKED, [ANCHOR, RAN, ANCHOR, RAN], "2 chapters bear its anchor"),
+        (LINKED, [ANCHOR], "not directly above a code cell"),
+        (LINKED, [ANCHOR, ANCHOR, RAN], "not directly above a code cell"),
+        (LINKED, [ANCHOR, RAN | {"execution_count": None}], "has not been executed"),
+        (LINKED, [ANCHOR, RAN | {"metadata": {"tags": ["nbval-skip"]}}], "tagged to be skipped"),
         ({"F6": "*to come* in the-transformer."}, [ANCHOR, RAN], "does not link to it"),
         ({}, [ANCHOR, RAN], "does not list"),
     ],
 )
 def test_the_check_itself(rows, cells, expected):
-    problems = problems_of(rows, find_anchors({"chapter.ipynb": {"cells": cells}}))
+    problems = problems_of(rows, find_anchors({"chapter.ipynb": {"cells": [TITLE, *cells]}}))
     assert (problems == []) if expected is None else any(expected in problem for problem in problems)
 
 
-@pytest.mark.parametrize("status", ["[executed cell](#erratum-f7)", "*cited*: a book, surely", "soon", "to come"])
+@pytest.mark.parametrize("status", ["[executed cell in Position](#erratum-f7)", "[executed cell](#erratum-f6)",
+                                    "*cited*: a book, surely", "soon", "to come"])
 def test_a_status_that_says_nothing_is_refused(status):
     with pytest.raises(AssertionError):
         kind_of("F6", status)
