@@ -2,21 +2,12 @@
 
 import pytest
 
+from tests.data.examples import FEW
 from tutorlib.baselines.alignment import align
 from tutorlib.baselines.letters import WINDOWS, LetterBaseline, WindowBaseline
-from tutorlib.data.pronunciation import Entry, load_pronunciations
+from tutorlib.data.pronunciation import load_pronunciations
 from tutorlib.evaluation.sequences import phoneme_error_rate, wrong_word_rate
 
-FEW = [
-    Entry("cat", ("K", "AE", "T")),
-    Entry("dog", ("D", "AO", "G")),
-    Entry("axe", ("AE", "K", "S")),
-    Entry("eye", ("AY",)),
-    Entry("six", ("S", "IH", "K", "S")),
-    Entry("seven", ("S", "EH", "V", "AH", "N")),
-    Entry("three", ("TH", "R", "IY")),
-    Entry("a", ("AH",)),
-]
 ALIGNED = {  # made up, so that every table can be checked by hand
     "ca": (("K",), ("AE",)),
     "cab": (("K",), ("AE",), ("B",)),

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from tests.data.examples import FEW
 from tutorlib.data.pronunciation import (
     LETTERS,
     PHONEMES,
@@ -94,17 +95,6 @@ def test_split_of_a_word_does_not_depend_on_its_company(splits):
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------
-
-FEW = [
-    Entry("cat", ("K", "AE", "T")),
-    Entry("dog", ("D", "AO", "G")),
-    Entry("axe", ("AE", "K", "S")),
-    Entry("eye", ("AY",)),
-    Entry("six", ("S", "IH", "K", "S")),
-    Entry("seven", ("S", "EH", "V", "AH", "N")),
-    Entry("three", ("TH", "R", "IY")),
-    Entry("a", ("AH",)),
-]
 
 
 def test_collate_by_hand():

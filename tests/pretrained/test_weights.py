@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tutorlib.layers import SinusoidalPosition
-from tutorlib.pretrained.weights import assign, fill, rename, unwrapped
+from tutorlib.layers.compiled import unwrapped
+from tutorlib.pretrained.weights import assign, fill, rename
 
 TABLE = {"h.{}.x": "layers.{}.y", "h.0.{}": "first.{}", "position.weight": "table", "head": "output"}
 

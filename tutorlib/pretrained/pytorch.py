@@ -13,8 +13,9 @@ from tutorlib.layers import (
     MultiHeadAttention,
     TransformerLayer,
 )
+from tutorlib.layers.compiled import unwrapped
 from tutorlib.layers.recurrent import GRU, LSTM, RNN, Recurrent
-from tutorlib.pretrained.weights import assign, empty, refusal, unwrapped
+from tutorlib.pretrained.weights import assign, empty, refusal
 
 
 def from_torch(module: nn.Module) -> nn.Module:

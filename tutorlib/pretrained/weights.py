@@ -6,21 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-COMPILED = "_orig_mod"  # under this name `torch.compile` keeps the module that it wraps
+from tutorlib.layers.compiled import plain_name
 
 
 def refusal(module: nn.Module, option: str, value: object, supported: object) -> ValueError:
     return ValueError(f"{type(module).__name__}({option}={value}) is not supported, only {supported}")
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module itself, where `torch.compile` has wrapped it."""
-    return getattr(module, COMPILED, module)
-
-
-def plain_name(name: str) -> str:
-    """A name in a model, without the parts that `torch.compile` puts into it."""
-    return ".".join(part for part in name.split(".") if part != COMPILED)
 
 
 def rename(theirs: Mapping[str, Tensor], table: Mapping[str, str], left_behind: Iterable[str] = (),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tutorlib.layers.compiled import plain_name
 from tutorlib.training.checkpoints import load_checkpoint, save_checkpoint
 
 PARTS = ("history", "model", "optimizer", "random")
@@ -27,7 +28,7 @@ def save_run(path: str | os.PathLike, model: nn.Module, optimizer: Optimizer, ge
     save_checkpoint(
         path,
         about=about,
-        model={_uncompiled(name): value for name, value in model.state_dict().items()},
+        model={plain_name(name): value for name, value in model.state_dict().items()},
         optimizer=optimizer.state_dict(),
         history=history,
         random={
@@ -51,7 +52,7 @@ def resume_run(path: str | os.PathLike, model: nn.Module, optimizer: Optimizer, 
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
         raise ValueError(f"checkpoint: {Path(path).name} {error}") from None
-    model.load_state_dict({name: state["model"][_uncompiled(name)] for name in model.state_dict()})
+    model.load_state_dict({name: state["model"][plain_name(name)] for name in model.state_dict()})
     torch.set_rng_state(state["random"]["cpu"])
     for device, saved in _devices(state["random"]["cuda"]):
         torch.cuda.set_rng_state(saved, device)
@@ -88,11 +89,11 @@ def _check_history(history: dict[str, Any], steps: int) -> None:
 
 
 def _check_weights(saved: dict[str, Any], model: nn.Module) -> None:
-    own = {_uncompiled(name): value for name, value in model.state_dict().items()}
+    own = {plain_name(name): value for name, value in model.state_dict().items()}
     if {name: _form(value) for name, value in saved.items()} != {name: _form(value) for name, value in own.items()}:
         raise ValueError(f"holds another model's weights; expected those of this {type(model).__name__}, of the same names, "
                          "shapes and dtypes")
-    for name in (_uncompiled(name) for name, _ in model.named_parameters()):
+    for name in (plain_name(name) for name, _ in model.named_parameters()):
         if not saved[name].isfinite().all():
             raise ValueError(f"holds weights that are no numbers, in {name}")
 
@@ -145,11 +146,6 @@ def _devices(states: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
     """A saved state for each CUDA device of this machine; it may have fewer than the one that saved, or more."""
     devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return zip(devices, states)
-
-
-def _uncompiled(name: str) -> str:
-    """A parameter's name without what `torch.compile` puts before it."""
-    return name.replace("_orig_mod.", "")
 
 
 def _form(value: Any) -> Any:

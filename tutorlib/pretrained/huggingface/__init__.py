@@ -5,6 +5,7 @@ The library is not imported: a class is told by its name, its sizes are read off
 
 from torch import nn
 
+from tutorlib.layers.compiled import unwrapped
 from tutorlib.pretrained.huggingface.bert import (
     convert_bert,
     convert_bert_masked_lm,
@@ -16,7 +17,6 @@ from tutorlib.pretrained.huggingface.config import check_modules
 from tutorlib.pretrained.huggingface.gpt2 import convert_gpt2
 from tutorlib.pretrained.huggingface.llama import convert_llama
 from tutorlib.pretrained.huggingface.resnet import convert_resnet
-from tutorlib.pretrained.weights import unwrapped
 
 CONVERTERS = {
     "BertModel": convert_bert,

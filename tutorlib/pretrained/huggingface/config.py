@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tutorlib.pretrained.weights import plain_name, refusal
+from tutorlib.layers.compiled import plain_name
+from tutorlib.pretrained.weights import refusal
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu",
                "swish": "silu"}  # their name: ours
