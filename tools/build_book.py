@@ -75,7 +75,8 @@ def build() -> None:
     shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
     shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
     command = Path(sys.executable).with_name("jupyter-book" + (".exe" if os.name == "nt" else ""))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tools" / "sphinx_ext")])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1"}
     arguments = [str(command), "build", ".", "-W", "-n", "--keep-going"]
     if subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode:
         raise BuildError("jupyter-book found a problem; it is named above")
