@@ -76,7 +76,7 @@ def test_gradients_of_micro_batches_add_up_to_that_of_the_batch():
         history = train(model, batches, mean_loss, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), steps=4,
                         accumulate=accumulate, progress=False)
         results.append((first, gradients, history.losses, history.gradient_norms, list(model.parameters())))
-    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)  # sums in another order, over four steps
     assert results[0][2][0] > 1.1 * results[0][2][-1]
 
 
