@@ -1,0 +1,194 @@
+"""Train the Transformer of the chapter with one part taken away, and stacks of growing depth with the norm in either place.
+
+    python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
+
+writes two lists. `parts`: loss and share of answers with an error, on held-out reversals and held-out words, for each variant
+of `VARIANTS`, task and seed. `depth`: the training loss at the end on mirrored labels, for each depth, norm and warm-up.
+Nothing else differs between two rows of one list; the learning rate was chosen for the whole model and not again.
+"""
+
+import argparse
+import json
+import math
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tutorlib.data.pronunciation import LETTERS, SOUNDS, EqualLengthBatches, collate, load_pronunciations
+from tutorlib.data.reversal import ReversalBatches
+from tutorlib.device import seed_everything
+from tutorlib.generation import generate
+from tutorlib.layers import Encoder, LayerNorm, SinusoidalPosition, encoder_layer
+from tutorlib.models.transformer import Transformer, TransformerConfig
+from tutorlib.training import token_cross_entropy, train, warmup_linear
+
+# What each variant does otherwise than the whole model: pre-norm, two encoder and two decoder layers, warm-up over a tenth.
+VARIANTS = {
+    "whole": {},
+    "no position": {"position": "none"},
+    "no residual": {"residual": False},
+    "no feed-forward": {"feed_forward": False},
+    "no feed-forward, 3 + 3 layers": {"feed_forward": False, "layers": 3},  # nearly the parameters of the whole model
+    "no residual, no feed-forward": {"residual": False, "feed_forward": False},
+    "no norm": {"norm": None},
+    "post-norm": {"norm": "post"},
+    "no warm-up": {"warmup": False},
+    "post-norm, no warm-up": {"norm": "post", "warmup": False},
+}
+DEPTHS = (2, 6, 12)
+
+
+class Ablated(Transformer):
+    """A Transformer whose sublayers are combined by a rule that may lack the sum, the norm or the feed-forward network."""
+
+    def __init__(self, config: TransformerConfig, residual: bool = True, norm: str | None = "pre", feed_forward: bool = True):
+        super().__init__(config)
+        self.residual, self.norm, self.keeps_feed_forward = residual, norm, feed_forward
+        for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
+            layer.forward = self._decoder_layer(layer) if hasattr(layer, "cross_attention") else self._encoder_layer(layer)
+        if norm is None:
+            self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
+
+    def rule(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
+        """One sublayer on (B, T, D), as the variant combines it."""
+        y = sublayer(norm(x) if self.norm == "pre" else x)  # (B, T, D)
+        y = x + y if self.residual else y
+        return norm(y) if self.norm == "post" else y
+
+    def _encoder_layer(self, layer: nn.Module) -> Callable[..., Tensor]:
+        def forward(x: Tensor, mask=None, **masks) -> Tensor:
+            return self._work(layer, self.rule(x, layer.attention, layer.attention_norm))
+        return forward
+
+    def _decoder_layer(self, layer: nn.Module) -> Callable[..., Tensor]:
+        def forward(y: Tensor, memory: Tensor, mask=None, **masks) -> Tensor:
+            y = self.rule(y, lambda q: layer.attention(q, causal=True), layer.attention_norm)
+            y = self.rule(y, lambda q: layer.cross_attention(q, memory), layer.cross_attention_norm)
+            return self._work(layer, y)
+        return forward
+
+    def _work(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return self.rule(x, layer.feed_forward, layer.feed_forward_norm) if self.keeps_feed_forward else x
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
+    settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
+    record = {"settings": settings, "parts": [], "depth": []}
+    tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
+    for seed in options.seeds:
+        for depth in options.depths:
+            for norm_first in (False, True):
+                for warmup in (1, 100):
+                    record["depth"].append({"depth": depth, "norm": "pre" if norm_first else "post", "warmup": warmup,
+                                            "seed": seed, "loss": mirror_loss(depth, norm_first, warmup, seed)})
+                    print(record["depth"][-1], flush=True)
+        for name, choices in VARIANTS.items():
+            for task, run in tasks.items():
+                record["parts"].append({"task": task, "variant": name, "seed": seed, **run(seed, **choices)})
+                print(record["parts"][-1], flush=True)
+        options.results.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="JSON file to write")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (default: 0 1 2)")
+    parser.add_argument("--tasks", nargs="*", default=["reversal"], choices=["reversal", "words"], help="default: reversal")
+    parser.add_argument("--depths", type=int, nargs="*", default=DEPTHS, help="depths of the stacks (default: 2 6 12)")
+    parser.add_argument("--steps", type=int, default=400, help="steps of training on words (default: %(default)s)")
+    return parser.parse_args()
+
+
+class Task:
+    """Trains a variant on batches and judges it on held-out ones; `padding` is the label that the loss ignores."""
+
+    padding: int | None = None
+
+    def __call__(self, seed: int, warmup: bool = True, layers: int = 2, position: str = "sinusoidal", **choices) -> dict:
+        seed_everything(seed)
+        config = TransformerConfig(*self.sizes, num_encoder_layers=layers, num_decoder_layers=layers, hidden=2 * self.sizes[2],
+                                   max_length=64, dropout=0.0, norm_first=choices.get("norm", "pre") == "pre",
+                                   position=position)
+        model = Ablated(config, **choices)
+        train(model, self.batches(seed), self.loss, torch.optim.AdamW(model.parameters(), lr=self.rate, betas=(0.9, 0.98)),
+              steps=self.steps, schedule=warmup_linear(self.steps // 10 if warmup else 0, self.steps), progress=False)
+        count = sum(weights.numel() for weights in model.parameters())
+        return {"parameters": count, **self.judge(model.eval())}
+
+    def loss(self, model: nn.Module, batch) -> Tensor:
+        ignore = {} if self.padding is None else {"ignore": self.padding}
+        return token_cross_entropy(model(batch.source, batch.target), batch.labels, **ignore)
+
+    @torch.no_grad()
+    def judge(self, model: Transformer) -> dict:
+        """Mean loss a token, in nats, and share of greedy answers with any error, over the held-out batches."""
+        total = tokens = wrong = answers = 0
+        for batch in self.held_out:
+            count = (batch.labels != SOUNDS.pad).sum().item() if self.padding is not None else batch.labels.numel()
+            total, tokens = total + count * self.loss(model, batch).item(), tokens + count
+            begin = batch.target[:, :1]  # (B, 1)
+            said = generate(model.condition(batch.source), begin, batch.labels.size(1), temperature=0, eos=SOUNDS.end,
+                            use_cache=False)[:, 1:]  # (B, T) or shorter
+            for row, label in zip(said.tolist(), batch.labels.tolist(), strict=True):
+                wrong += until_end(row) != until_end(label)
+            answers += len(batch.labels)
+        return {"loss": round(total / tokens, 4), "wrong": round(wrong / answers, 4), "answers": answers}
+
+
+def until_end(tokens: list[int]) -> list[int]:
+    return tokens[:tokens.index(SOUNDS.end) + 1] if SOUNDS.end in tokens else [*tokens, -1]  # never ended
+
+
+class Reversal(Task):
+    """Six random symbols, to be written backwards."""
+
+    sizes, rate, steps = (13, 13, 48, 4), 3e-3, 280
+
+    def __init__(self):
+        self.held_out = [ReversalBatches(length=6, batch_size=500, seed=99)(0)]
+
+    def batches(self, seed: int) -> ReversalBatches:
+        return ReversalBatches(length=6, seed=seed)
+
+
+class Words(Task):
+    """English words, to be pronounced. Judged on one test word in six."""
+
+    sizes, rate, padding = (len(LETTERS), len(SOUNDS), 96, 4), 4e-3, SOUNDS.pad
+
+    def __init__(self, steps: int):
+        self.steps, splits = steps, load_pronunciations()
+        self.train, test = splits.train, splits.test[::6]
+        by_length: dict[int, list] = {}
+        for entry in test:
+            by_length.setdefault(len(entry.word), []).append(entry)
+        self.held_out = [collate(entries) for _, entries in sorted(by_length.items())]
+
+    def batches(self, seed: int) -> EqualLengthBatches:
+        return EqualLengthBatches(self.train, batch_size=64, seed=seed)
+
+
+def mirror_loss(depth: int, norm_first: bool, warmup: int, seed: int, steps: int = 300) -> float:
+    """Mean loss of the last thirty steps of a stack that labels each of eight places with the mirrored symbol."""
+    seed_everything(seed)
+    layers = [encoder_layer(32, 2, 64, norm_first=norm_first) for _ in range(depth)]
+    stack = Encoder(layers, LayerNorm(32) if norm_first else None)
+    model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
+    for weight in filter(lambda weight: weight.dim() > 1, model.parameters()):
+        nn.init.xavier_uniform_(weight)
+    losses = train(model, ReversalBatches(length=8, batch_size=16, seed=seed),
+                   lambda model, batch: token_cross_entropy(model(batch.source), batch.source.flip(1)),
+                   torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98)), steps=steps, progress=False,
+                   schedule=lambda step: min(1.0, (step + 1) / warmup)).losses
+    value = sum(losses[-30:]) / 30
+    return round(value, 4) if math.isfinite(value) else math.inf
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The command that takes parts away: its record holds every variant, and a run again gives the record's numbers."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "experiments" / "ablate_transformer.py"
+RECORD = ROOT / "experiments" / "records" / "ablate_transformer.json"
+
+
+def test_the_record_holds_every_variant_and_depth_with_every_seed():
+    tool, record = runpy.run_path(str(TOOL)), json.loads(RECORD.read_text())
+    seeds = set(record["settings"]["seeds"])
+    for variant in tool["VARIANTS"]:
+        assert {run["seed"] for run in record["parts"] if run["variant"] == variant} == seeds
+    for depth in tool["DEPTHS"]:
+        assert {run["seed"] for run in record["depth"] if run["depth"] == depth} == seeds
+
+
+@pytest.mark.slow
+def test_a_run_of_the_command_agrees_with_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), str(tmp_path / "again.json"), "--seeds", "0", "--depths", "2"])
+    runpy.run_path(str(TOOL), run_name="__main__")
+    again, record = json.loads((tmp_path / "again.json").read_text()), json.loads(RECORD.read_text())
+    recorded = {(run["variant"], run["seed"]): run for run in record["parts"]}
+    for run in again["parts"]:
+        before = recorded[run["variant"], run["seed"]]
+        assert run["parameters"] == before["parameters"]
+        assert run["loss"] == pytest.approx(before["loss"], abs=0.1)  # seeds differ by up to 0.1
+    assert max(run["loss"] for run in again["depth"]) < 0.1
