@@ -22,6 +22,7 @@ MATHJAX = Path("static", "mathjax", "es5", "tex-svg-full.js")
 
 sys.path.insert(0, str(ROOT / "tools"))
 import check_site  # noqa: E402
+from chinese_font import chinese_characters, write_subset  # noqa: E402
 
 INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -82,6 +83,14 @@ def build() -> None:
         raise BuildError("jupyter-book found a problem; it is named above")
 
 
+def add_chinese_font() -> None:
+    """The glyphs of the Chinese characters that the built pages use; custom.css names the file."""
+    try:
+        write_subset(chinese_characters(SITE), SITE / "_static" / "chinese.woff")
+    except (FileNotFoundError, ValueError) as error:
+        raise BuildError(str(error)) from error
+
+
 def main() -> int:
     start = time.perf_counter()
     try:
@@ -91,6 +100,7 @@ def main() -> int:
         missing = [page for page in pages if not (SITE / f"{page}.html").exists()]
         if missing:
             raise BuildError(f"these pages of _toc.yml were not built: {', '.join(missing)}")
+        add_chinese_font()
         (SITE / "index.html").write_text(INDEX.format(address=f"{pages[0]}.html"), encoding="utf-8")
         if check_site.main([str(SITE)]):
             raise BuildError("the site check found the problems listed above")
