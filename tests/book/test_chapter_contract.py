@@ -18,7 +18,7 @@ WORDS = 1500, 5000
 CODE_LINES = 80, 400
 TYPICAL_CELL = 2, 10  # lines, the median
 LONGEST_CELL = 30
-FIGURES = 4, 20
+FIGURES = 4, 20  # plots and drawings
 EXERCISES = 3, 8
 ASSERTIONS = 5
 COMPARED = 70  # percent of the code cells that print
@@ -97,7 +97,8 @@ def exercises(cells):
 
 def figures(cells):
     drawn = [(number, cell) for number, cell in enumerate(cells, start=1) if images(cell)]
-    yield from outside("figures", sum(images(cell) for _, cell in drawn), FIGURES)
+    drawings = len(re.findall(r"!\[[^\]]+\]\([^)]+\.svg\)", prose(cells)))
+    yield from outside("figures", sum(images(cell) for _, cell in drawn) + drawings, FIGURES)
     for number, cell in drawn:
         alt = str(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt") or "").strip()
         if len(alt) < SHORTEST_ALT:
@@ -253,6 +254,7 @@ def change(place, **entries):
     (change(-2, metadata={}), "exercise 3 has no solution in a code cell tagged hide-cell"),
     (change(-2, execution_count=None), "exercise 3 has a solution that was not executed"),
     (cut(42, 43), "3 figures; the contract is 4 to 20"),
+    (lambda cells: cells.extend([markdown("![What it shows.](a.svg)")] * 17), "21 figures; the contract is 4 to 20"),
     (change(42, metadata={}), "the figure of cell 43 has no alt text"),
     (change(42, metadata={"mystnb": {"image": {"alt": "loss.png"}}}), "the figure of cell 43 has no alt text"),
     (change(2, source="word " * 110 + "![](picture.png)"), "an image in cell 3 has no alt text"),

@@ -49,17 +49,18 @@ def test_the_chapter_in_contributing_can_be_made_as_described(tmp_path):
 def test_the_drawing_of_the_front_page_shows_what_the_chapter_says():
     drawing = (ROOT / "book" / "drawings" / "front.svg").read_text(encoding="utf-8")
     cells = json.loads((ROOT / "chapters/attention/the-transformer.ipynb").read_text(encoding="utf-8"))["cells"]
-    outputs = ["".join(output.get("text", "")) for cell in cells for output in cell.get("outputs", [])]
+    outputs = ["".join(output.get("text", output.get("data", {}).get("text/plain", ""))) for cell in cells
+               for output in cell.get("outputs", [])]
     printed = [line.split() for output in outputs for line in output.splitlines()]
-    prose = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     rows = drawing.split('<text class="bold" x="4"')[1:]
     assert len(rows) == 3
     for row in rows:
         word = re.search(r">(\w+)<", row)[1]
         assert [word, *re.findall(r'class="middle"[^>]*>(\w+)<', row)] in printed
-    stated = {round(float(number)) for number in re.findall(r"(\d+\.\d) ?%", prose)}
-    shares = set(map(int, re.findall(r">(\d+) %<", drawing)))
-    assert len(shares) == 2 and shares <= stated
+    rates = re.findall(r"^(\w.*?)  +[\d.]+ ± [\d.]+ +([\d.]+) ± [\d.]+$", "\n".join(outputs), flags=re.M)
+    errors = {name: float(words_wrong) for name, words_wrong in rates}
+    shares = [int(share) for share in re.findall(r">(\d+) %<", drawing)]
+    assert shares == [round(100 - errors[name]) for name in ("model, 3 beams", "window table")]
 
 
 def test_the_recipe_to_fix_a_formula_comes_first_and_names_what_exists():
