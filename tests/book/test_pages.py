@@ -212,6 +212,12 @@ def test_no_page_shows_a_formula_as_source(site: Path) -> None:
     assert found == {}
 
 
+def test_no_page_shows_a_table_as_source(site: Path) -> None:
+    """A table that nothing has rendered is a paragraph of bars."""
+    found = [page for page in toc_pages() if re.search(r"<p>\s*\|", (site / f"{page}.html").read_text(encoding="utf-8"))]
+    assert found == []
+
+
 def test_keyboard_reaches_the_text_first(site: Path, contexts) -> None:
     """The first press of the tab key offers to skip the navigation."""
     with Visit(contexts("light", WIDE), (site / f"{PAGES[0]}.html").as_uri(), site.as_uri()) as visit:
