@@ -2,9 +2,9 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes two lists. `parts`: loss and share of answers with an error, on held-out reversals and held-out words, for each variant
-of `VARIANTS`, task and seed. `depth`: the training loss at the end on mirrored labels, for each depth, norm and warm-up.
-Nothing else differs between two rows of one list; the learning rate was chosen for the whole model and not again.
+writes two lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and on
+held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss at the end on mirrored labels, for each depth,
+norm and warm-up. Nothing else differs between two rows of one list; the learning rate was chosen for the whole model alone.
 """
 
 import argparse
@@ -38,7 +38,9 @@ VARIANTS = {
     "no warm-up": {"warmup": False},
     "post-norm, no warm-up": {"norm": "post", "warmup": False},
 }
+ON_WORDS = ("whole", "no feed-forward", "no feed-forward, 3 + 3 layers", "no norm")
 DEPTHS = (2, 6, 12)
+STACKS = [(norm, warmup) for norm in ("post", "pre", "none") for warmup in (1, 100)]  # without or with a warm-up
 
 
 class Ablated(Transformer):
@@ -49,6 +51,8 @@ class Ablated(Transformer):
         self.residual, self.norm, self.keeps_feed_forward = residual, norm, feed_forward
         for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
             layer.forward = self._decoder_layer(layer) if hasattr(layer, "cross_attention") else self._encoder_layer(layer)
+            if not feed_forward:
+                layer.feed_forward = layer.feed_forward_norm = nn.Identity()  # so that no weights are counted
         if norm is None:
             self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
 
@@ -83,13 +87,13 @@ def main() -> None:
     tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
     for seed in options.seeds:
         for depth in options.depths:
-            for norm_first in (False, True):
-                for warmup in (1, 100):
-                    record["depth"].append({"depth": depth, "norm": "pre" if norm_first else "post", "warmup": warmup,
-                                            "seed": seed, "loss": mirror_loss(depth, norm_first, warmup, seed)})
-                    print(record["depth"][-1], flush=True)
-        for name, choices in VARIANTS.items():
-            for task, run in tasks.items():
+            for norm, warmup in STACKS:
+                record["depth"].append({"depth": depth, "norm": norm, "warmup": warmup, "seed": seed,
+                                        "loss": mirror_loss(depth, norm, warmup, seed)})
+                print(record["depth"][-1], flush=True)
+        for task, run in tasks.items():
+            for name in VARIANTS if task == "reversal" else ON_WORDS:
+                choices = VARIANTS[name]
                 record["parts"].append({"task": task, "variant": name, "seed": seed, **run(seed, **choices)})
                 print(record["parts"][-1], flush=True)
         options.results.write_text(json.dumps(record, indent=1) + "\n")
@@ -99,7 +103,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="JSON file to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run a seed (default: 0 1 2)")
-    parser.add_argument("--tasks", nargs="*", default=["reversal"], choices=["reversal", "words"], help="default: reversal")
+    tasks = ["reversal", "words"]
+    parser.add_argument("--tasks", nargs="*", default=tasks, choices=tasks, help="default: both")
     parser.add_argument("--depths", type=int, nargs="*", default=DEPTHS, help="depths of the stacks (default: 2 6 12)")
     parser.add_argument("--steps", type=int, default=400, help="steps of training on words (default: %(default)s)")
     return parser.parse_args()
@@ -174,11 +179,13 @@ class Words(Task):
         return EqualLengthBatches(self.train, batch_size=64, seed=seed)
 
 
-def mirror_loss(depth: int, norm_first: bool, warmup: int, seed: int, steps: int = 300) -> float:
+def mirror_loss(depth: int, norm: str, warmup: int, seed: int, steps: int = 300) -> float:
     """Mean loss of the last thirty steps of a stack that labels each of eight places with the mirrored symbol."""
     seed_everything(seed)
-    layers = [encoder_layer(32, 2, 64, norm_first=norm_first) for _ in range(depth)]
-    stack = Encoder(layers, LayerNorm(32) if norm_first else None)
+    layers = [encoder_layer(32, 2, 64, norm_first=norm != "post") for _ in range(depth)]
+    for layer in layers if norm == "none" else ():
+        layer.attention_norm = layer.feed_forward_norm = nn.Identity()
+    stack = Encoder(layers, LayerNorm(32) if norm == "pre" else None)
     model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
     for weight in filter(lambda weight: weight.dim() > 1, model.parameters()):
         nn.init.xavier_uniform_(weight)

@@ -2,7 +2,8 @@
 
     python experiments/train_pronunciation.py results.json --seeds 0 1 2 --steps 10000 --beams 3
 
-writes phoneme and word error on the test words, and CPU seconds, for every seed and for both baselines. With
+writes phoneme and word error on the test words, and CPU seconds, for every seed and for both baselines. With --weights FILE
+the weights of the first seed's model are saved, in half precision, and it is these that are judged. With
 --checkpoint-folder an interrupted run goes on where it stopped; give the same arguments again.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from tutorlib.baselines.alignment import align
 from tutorlib.baselines.letters import LetterBaseline, WindowBaseline
@@ -43,11 +45,14 @@ def main() -> None:
         start = time.process_time()
         model, loss = trained(splits.train, seed, options)
         seconds = time.process_time() - start
+        if options.weights and seed == options.seeds[0]:
+            save_file({name: weight.half().contiguous() for name, weight in own_weights(model).items()}, options.weights)
+            model.load_state_dict(load_file(options.weights), strict=False)  # the tied head follows its embedding
         predicted = pronounce(model, [entry.word for entry in test], options.beams)
         result = {"model": "transformer", "seed": seed, **errors(predicted, test)}
         results.append(result | {"cpu_seconds": round(seconds, 1), "loss": round(loss, 4)})
         print(results[-1], flush=True)
-    settings = {name: value for name, value in vars(options).items() if name not in ("results", "checkpoint_folder")}
+    settings = {name: value for name, value in vars(options).items() if name not in ("results", "checkpoint_folder", "weights")}
     options.results.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
 
 
@@ -67,8 +72,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, default=0.0, help="useful only in long runs (default: %(default)s)")
     parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default: %(default)s)")
     parser.add_argument("--no-baselines", action="store_true", help="leave the two baselines out")
+    parser.add_argument("--weights", type=Path, default=None, help="save the first seed's weights here, as float16")
     parser.add_argument("--checkpoint-folder", type=Path, default=None, help="save here every 500 steps, and resume from here")
     return parser.parse_args()
+
+
+def own_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Each parameter once, by name."""
+    return {name: weight.detach().cpu() for name, weight in model.named_parameters()}
 
 
 def trained(entries: Sequence[Entry], seed: int, options: argparse.Namespace) -> tuple[Transformer, float]:
