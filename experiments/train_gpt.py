@@ -229,6 +229,17 @@ def save_weights(model: GPT, path: Path) -> None:
     save_file(weights, path)
 
 
+def load_weights(path: Path) -> GPT:
+    """The model that `save_weights` kept, its matrices within half a step of their row's scale."""
+    from safetensors.torch import load_file
+
+    stored, model = load_file(path), new_model(0)
+    weights = {name: weight.float() * stored.get(f"{name}.scale", 1.0)  # (out, in) times (out, 1)
+               for name, weight in stored.items() if not name.endswith(".scale")}
+    model.load_state_dict(weights | {"output.weight": weights["embedding.weight"]})
+    return model.eval()
+
+
 def write(path: Path, record: dict) -> None:
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 

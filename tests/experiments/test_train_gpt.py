@@ -5,6 +5,7 @@ import math
 import runpy
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -43,6 +44,41 @@ def test_weights_are_small_and_of_the_recorded_model():
     record = json.loads(RECORD.read_text())
     stored = sum(w.numel() for name, w in weights.items() if not name.endswith(".scale"))
     assert stored == record["parameters"]
+
+
+@pytest.mark.slow
+def test_weights_give_the_recorded_bits():
+    pytest.importorskip("safetensors.torch")
+    program, record = runpy.run_path(str(TOOL)), json.loads(RECORD.read_text())
+    text, held_out = program["texts"]()
+    tokenizer = BytePairTokenizer.train(text, record["settings"]["vocabulary"])
+    model = program["load_weights"](RECORD.with_suffix(".safetensors"))
+    unseen = torch.tensor(tokenizer.encode(held_out))
+    bits, _ = program["bits_a_character"](model, unseen, tokenizer, every=8)  # the windows of the curve
+    assert bits == pytest.approx(record["curve"][-1]["held_out_bits"], abs=0.005)  # rounding of weights and of bfloat16
+
+
+def test_loaded_weights_are_the_saved_ones_within_half_a_step(tmp_path):
+    pytest.importorskip("safetensors.torch")
+    program = runpy.run_path(str(TOOL))
+    model = program["new_model"](3)
+    program["save_weights"](model, tmp_path / "gpt.safetensors")
+    loaded = program["load_weights"](tmp_path / "gpt.safetensors").state_dict()
+    for name, weight in model.state_dict().items():
+        step = weight.abs().amax(-1, keepdim=True) / 127 if weight.dim() == 2 else 1e-3
+        assert ((loaded[name] - weight).abs() <= 0.501 * step).all(), name
+
+
+def test_the_drawing_shows_samples_of_the_record():
+    record = json.loads(RECORD.read_text())
+    drawing = ElementTree.parse(ROOT.parent / "book" / "drawings" / "gpt-two.svg")
+    lines = {kind: " ".join(line.text for line in drawing.iter() if line.get("data-of") == kind)
+             for kind in ("counting", "gpt")}
+    for kind, sample in {"counting": record["ngram_sample"], "gpt": record["samples"][-1]["text"]}.items():
+        assert len(lines[kind]) > 100 and " ".join(sample.split()).startswith(lines[kind].removesuffix(" ..."))
+    bits = [line.text for line in drawing.iter() if line.get("data-of") == "bits"]
+    scores = record["scores"]
+    assert bits == [f"{score:.2f}" for score in (scores["ngram_tokens"]["5"], scores["gpt"], scores["mixture"])]
 
 
 def test_rate_falls_over_the_last_seven_tenths():
