@@ -55,6 +55,9 @@ class Ablated(Transformer):
                 layer.feed_forward = layer.feed_forward_norm = nn.Identity()  # so that no weights are counted
         if norm is None:
             self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
+            for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
+                for name in [name for name, _ in layer.named_children() if name.endswith("norm")]:
+                    setattr(layer, name, nn.Identity())
 
     def rule(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         """One sublayer on (B, T, D), as the variant combines it."""

@@ -56,7 +56,8 @@ def test_the_drawing_of_the_front_page_shows_what_the_chapter_says():
     assert len(rows) == 3
     for row in rows:
         word = re.search(r">(\w+)<", row)[1]
-        assert [word, *re.findall(r'class="middle"[^>]*>(\w+)<', row)] in printed
+        said = [word, *re.findall(r'class="middle"[^>]*>(\w+)<', row)]
+        assert any(line[: len(said)] == said for line in printed)  # the first column of what the page's own model says
     rates = re.findall(r"^(\w.*?)  +[\d.]+ ± [\d.]+ +([\d.]+) ± [\d.]+$", "\n".join(outputs), flags=re.M)
     errors = {name: float(words_wrong) for name, words_wrong in rates}
     shares = [int(share) for share in re.findall(r">(\d+) %<", drawing)]
