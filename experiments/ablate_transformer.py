@@ -2,9 +2,10 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes two lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and on
-held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss at the end on mirrored labels, for each depth,
-norm and warm-up. Nothing else differs between two rows of one list; the learning rate was chosen for the whole model alone.
+writes three lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
+on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
+each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
+`rates`: what other learning rates change, for some rows of either list.
 """
 
 import argparse
@@ -40,6 +41,9 @@ VARIANTS = {
 }
 ON_WORDS = ("whole", "no feed-forward", "no feed-forward, 3 + 3 layers", "no norm")
 DEPTHS = (2, 6, 12)
+# What is trained at other learning rates, too: on words around 0.004, and twelve layers below 0.003.
+RATES_ON_WORDS, WORDS_AT_RATES = (1e-3, 2e-3, 8e-3), ("whole", "no feed-forward", "no norm")
+DEPTH_RATES, STACKS_AT_RATES = (3e-4, 1e-3), (("post", 1), ("post", 100), ("none", 1), ("pre", 1))
 STACKS = [(norm, warmup) for norm in ("post", "pre", "none") for warmup in (1, 100)]  # without or with a warm-up
 
 
@@ -86,19 +90,29 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
-    record = {"settings": settings, "parts": [], "depth": []}
+    record = {"settings": settings, "parts": [], "depth": [], "rates": []}
     tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
     for seed in options.seeds:
         for depth in options.depths:
             for norm, warmup in STACKS:
                 record["depth"].append({"depth": depth, "norm": norm, "warmup": warmup, "seed": seed,
-                                        "loss": mirror_loss(depth, norm, warmup, seed)})
+                                        **mirror_losses(depth, norm, warmup, seed)})
                 print(record["depth"][-1], flush=True)
         for task, run in tasks.items():
             for name in VARIANTS if task == "reversal" else ON_WORDS:
                 choices = VARIANTS[name]
                 record["parts"].append({"task": task, "variant": name, "seed": seed, **run(seed, **choices)})
                 print(record["parts"][-1], flush=True)
+        for name in WORDS_AT_RATES if "words" in tasks else ():
+            for rate in RATES_ON_WORDS:
+                run = tasks["words"](seed, rate=rate, **VARIANTS[name])
+                record["rates"].append({"task": "words", "variant": name, "rate": rate, "seed": seed, **run})
+                print(record["rates"][-1], flush=True)
+        for norm, warmup in STACKS_AT_RATES if 12 in options.depths else ():
+            for rate in DEPTH_RATES:
+                record["rates"].append({"task": "depth", "depth": 12, "norm": norm, "warmup": warmup, "rate": rate,
+                                        "seed": seed, **mirror_losses(12, norm, warmup, seed, rate)})
+                print(record["rates"][-1], flush=True)
         options.results.write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -118,14 +132,16 @@ class Task:
 
     padding: int | None = None
 
-    def __call__(self, seed: int, warmup: bool = True, layers: int = 2, position: str = "sinusoidal", **choices) -> dict:
+    def __call__(self, seed: int, warmup: bool = True, layers: int = 2, position: str = "sinusoidal",
+                 rate: float | None = None, **choices) -> dict:
         seed_everything(seed)
         config = TransformerConfig(*self.sizes, num_encoder_layers=layers, num_decoder_layers=layers, hidden=2 * self.sizes[2],
                                    max_length=64, dropout=0.0, norm_first=choices.get("norm", "pre") == "pre",
                                    position=position)
         model = Ablated(config, **choices)
-        train(model, self.batches(seed), self.loss, torch.optim.AdamW(model.parameters(), lr=self.rate, betas=(0.9, 0.98)),
-              steps=self.steps, schedule=warmup_linear(self.steps // 10 if warmup else 0, self.steps), progress=False)
+        adam = torch.optim.AdamW(model.parameters(), lr=rate or self.rate, betas=(0.9, 0.98))
+        train(model, self.batches(seed), self.loss, adam, steps=self.steps,
+              schedule=warmup_linear(self.steps // 10 if warmup else 0, self.steps), progress=False)
         count = sum(weights.numel() for weights in model.parameters())
         return {"parameters": count, **self.judge(model.eval())}
 
@@ -182,8 +198,8 @@ class Words(Task):
         return EqualLengthBatches(self.train, batch_size=64, seed=seed)
 
 
-def mirror_loss(depth: int, norm: str, warmup: int, seed: int, steps: int = 300) -> float:
-    """Mean loss of the last thirty steps of a stack that labels each of eight places with the mirrored symbol."""
+def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300) -> dict[str, float]:
+    """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
     seed_everything(seed)
     layers = [encoder_layer(32, 2, 64, norm_first=norm != "post") for _ in range(depth)]
     for layer in layers if norm == "none" else ():
@@ -194,10 +210,10 @@ def mirror_loss(depth: int, norm: str, warmup: int, seed: int, steps: int = 300)
         nn.init.xavier_uniform_(weight)
     losses = train(model, ReversalBatches(length=8, batch_size=16, seed=seed),
                    lambda model, batch: token_cross_entropy(model(batch.source), batch.source.flip(1)),
-                   torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98)), steps=steps, progress=False,
+                   torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98)), steps=steps, progress=False,
                    schedule=lambda step: min(1.0, (step + 1) / warmup)).losses
     value = sum(losses[-30:]) / 30
-    return round(value, 4) if math.isfinite(value) else math.inf
+    return {"first": round(losses[0], 4), "loss": round(value, 4) if math.isfinite(value) else math.inf}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,12 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
         assert {run["seed"] for run in record["parts"] if (run["task"], run["variant"]) == ("reversal", variant)} == seeds
     for variant in tool["ON_WORDS"]:
         assert {run["seed"] for run in record["parts"] if (run["task"], run["variant"]) == ("words", variant)} == seeds
+    for name in tool["WORDS_AT_RATES"]:
+        runs = [run for run in record["rates"] if run.get("variant") == name]
+        assert {(run["rate"], run["seed"]) for run in runs} == {(rate, seed) for rate in tool["RATES_ON_WORDS"] for seed in seeds}
+    for norm, warmup in tool["STACKS_AT_RATES"]:
+        runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
+        assert {(run["rate"], run["seed"]) for run in runs} == {(rate, seed) for rate in tool["DEPTH_RATES"] for seed in seeds}
     for depth in tool["DEPTHS"]:
         assert {run["seed"] for run in record["depth"] if run["depth"] == depth} == seeds
 
@@ -35,3 +41,4 @@ def test_a_run_of_the_command_agrees_with_the_record(tmp_path, monkeypatch):
         assert run["parameters"] == before["parameters"]
         assert run["loss"] == pytest.approx(before["loss"], abs=0.1)  # seeds differ by up to 0.1
     assert max(run["loss"] for run in again["depth"] if run["norm"] != "none") < 0.1
+    assert all(2 < run["first"] < 4 for run in again["depth"] if run["norm"] != "none")  # a guess costs 2.3
