@@ -1,5 +1,6 @@
 """The command that takes parts away: its record holds every variant, and a run again gives the record's numbers."""
 
+import itertools
 import json
 import runpy
 import sys
@@ -21,10 +22,10 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
         assert {run["seed"] for run in record["parts"] if (run["task"], run["variant"]) == ("words", variant)} == seeds
     for name in tool["WORDS_AT_RATES"]:
         runs = [run for run in record["rates"] if run.get("variant") == name]
-        assert {(run["rate"], run["seed"]) for run in runs} == {(rate, seed) for rate in tool["RATES_ON_WORDS"] for seed in seeds}
+        assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["RATES_ON_WORDS"], seeds))
     for norm, warmup in tool["STACKS_AT_RATES"]:
         runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
-        assert {(run["rate"], run["seed"]) for run in runs} == {(rate, seed) for rate in tool["DEPTH_RATES"] for seed in seeds}
+        assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["DEPTH_RATES"], seeds))
     for depth in tool["DEPTHS"]:
         assert {run["seed"] for run in record["depth"] if run["depth"] == depth} == seeds
 
