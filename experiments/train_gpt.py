@@ -9,7 +9,7 @@ part that it reached; `step` says how far it came, `settings` how far it was to 
     python experiments/train_gpt.py experiments/records/gpt.json --second other.json
 
 adds `pairs` to a finished record: what this model, the one of another record (another seed) and counting give to all held-out
-tokens, and the halves of every two. The weights are those beside the records.
+tokens, the halves of two and a third of each. The weights are those beside the records.
 """
 
 import argparse
@@ -42,7 +42,12 @@ PROMPT = "The king said to "
 def main() -> None:
     options = arguments()
     if options.second:
-        return add_pairs(options.record, options.second)
+        add_pairs(options.record, options.second)
+    else:
+        train_anew(options)
+
+
+def train_anew(options: argparse.Namespace) -> None:
     train_text, held_out = texts()
     tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
     tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in (train_text, held_out))
@@ -223,7 +228,7 @@ def sample_counting(tokens: Tensor, tokenizer: BytePairTokenizer, new: int = 100
 
 
 def add_pairs(path: Path, second: Path) -> None:
-    """Add to a finished record what two seeds, counting and the halves of every two give to all held-out tokens."""
+    """Add to a finished record what two seeds, counting and their means give to all held-out tokens."""
     record, other = (json.loads(file.read_text()) for file in (path, second))
     train_text, held_out = texts()
     tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
@@ -231,17 +236,17 @@ def add_pairs(path: Path, second: Path) -> None:
     windows = unseen.unfold(0, LENGTH + 1, LENGTH // 2)  # (W, T + 1)
     gpt, another = (-nats(load_weights(file.with_suffix(".safetensors")), windows).double() for file in (path, second))
     counting = KneserNey(tokens, VOCABULARY, 5).score(unseen).unfold(0, LENGTH + 1, LENGTH // 2)[:, -LENGTH // 2:]  # (W, T/2)
-    logp = {"gpt": gpt, "another gpt": another, "counting": counting, "half of both gpts": half_of(gpt, another),
-            "half of gpt and counting": half_of(gpt, counting)}
+    logp = {"gpt": gpt, "another gpt": another, "counting": counting, "half of both gpts": mean_of(gpt, another),
+            "half of gpt and counting": mean_of(gpt, counting), "a third of each": mean_of(gpt, another, counting)}
     count = characters(windows[:, -LENGTH // 2:], tokenizer)
     record["pairs"] = {"seeds": [record["seed"], other["seed"]], "steps": [record["step"], other["step"]],
                        "bits": {name: against(values, gpt, count) for name, values in logp.items()}}
     write(path, record)
 
 
-def half_of(first: Tensor, second: Tensor) -> Tensor:
-    """The log of the mean of two probabilities."""
-    return torch.logaddexp(first, second) - math.log(2)
+def mean_of(*logp: Tensor) -> Tensor:
+    """The log of the mean of probabilities, given their logs."""
+    return torch.stack(logp).logsumexp(0) - math.log(len(logp))
 
 
 def against(logp: Tensor, rival: Tensor, count: int) -> list[float]:

@@ -37,10 +37,11 @@ def test_record_is_whole():
     assert set(record["scores"]) == {"gpt", "mixture", "ngram_characters", "ngram_tokens"}
 
 
-def test_halves_and_differences_by_hand():
+def test_means_and_differences_by_hand():
     program = runpy.run_path(str(TOOL))
     sure, unsure = torch.tensor([[0.5, 0.25], [0.5, 0.5]]).log(), torch.full((2, 2), 0.25).log()  # (W, T/2)
-    assert torch.allclose(program["half_of"](sure, unsure).exp(), torch.tensor([[0.375, 0.25], [0.375, 0.375]]))
+    assert torch.allclose(program["mean_of"](sure, unsure).exp(), torch.tensor([[0.375, 0.25], [0.375, 0.375]]))
+    assert torch.allclose(program["mean_of"](sure, unsure, unsure).exp()[0, 0], torch.tensor(1 / 3))
     # 5 bits in 8 characters against 8 bits; the two windows lead by 1 and by 2, of 4 characters each
     assert program["against"](sure, unsure, 8) == pytest.approx([0.625, -0.375, 0.125])
 
