@@ -5,6 +5,11 @@
 writes the learning curve, samples at four checkpoints, the n-gram models of every order and the mixture of both; beside it
 the weights, one byte each (gpt.safetensors). The record is written anew at every checkpoint, so a run that is cut leaves the
 part that it reached; `step` says how far it came, `settings` how far it was to go.
+
+    python experiments/train_gpt.py experiments/records/gpt.json --second other.json
+
+adds `pairs` to a finished record: what this model, the one of another record (another seed) and counting give to all held-out
+tokens, the halves of two and a third of each. The weights are those beside the records.
 """
 
 import argparse
@@ -36,6 +41,13 @@ PROMPT = "The king said to "
 
 def main() -> None:
     options = arguments()
+    if options.second:
+        add_pairs(options.record, options.second)
+    else:
+        train_anew(options)
+
+
+def train_anew(options: argparse.Namespace) -> None:
     train_text, held_out = texts()
     tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
     tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in (train_text, held_out))
@@ -57,6 +69,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
     parser.add_argument("--steps", type=int, default=3000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument("--second", type=Path, help="train nothing; add to `record` what the model of this one says beside it")
     return parser.parse_args()
 
 
@@ -212,6 +225,34 @@ def sample_counting(tokens: Tensor, tokenizer: BytePairTokenizer, new: int = 100
         following = choose(model(ids[:, -4:])[:, -1], top_p=0.9, generator=generator)  # (1,) or (1, 1)
         ids = torch.cat([ids, following.reshape(1, 1)], dim=1)
     return tokenizer.decode(ids[0])
+
+
+def add_pairs(path: Path, second: Path) -> None:
+    """Add to a finished record what two seeds, counting and their means give to all held-out tokens."""
+    record, other = (json.loads(file.read_text()) for file in (path, second))
+    train_text, held_out = texts()
+    tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
+    tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in (train_text, held_out))
+    windows = unseen.unfold(0, LENGTH + 1, LENGTH // 2)  # (W, T + 1)
+    gpt, another = (-nats(load_weights(file.with_suffix(".safetensors")), windows).double() for file in (path, second))
+    counting = KneserNey(tokens, VOCABULARY, 5).score(unseen).unfold(0, LENGTH + 1, LENGTH // 2)[:, -LENGTH // 2:]  # (W, T/2)
+    logp = {"gpt": gpt, "another gpt": another, "counting": counting, "half of both gpts": mean_of(gpt, another),
+            "half of gpt and counting": mean_of(gpt, counting), "a third of each": mean_of(gpt, another, counting)}
+    count = characters(windows[:, -LENGTH // 2:], tokenizer)
+    record["pairs"] = {"seeds": [record["seed"], other["seed"]], "steps": [record["step"], other["step"]],
+                       "bits": {name: against(values, gpt, count) for name, values in logp.items()}}
+    write(path, record)
+
+
+def mean_of(*logp: Tensor) -> Tensor:
+    """The log of the mean of probabilities, given their logs."""
+    return torch.stack(logp).logsumexp(0) - math.log(len(logp))
+
+
+def against(logp: Tensor, rival: Tensor, count: int) -> list[float]:
+    """Log probabilities (W, T/2) of `count` characters: bits a character; less the rival's; standard error over windows."""
+    bits, less = (-values.sum(1) / math.log(2) * len(values) / count for values in (logp, logp - rival))  # (W,) each
+    return [round(value.item(), 4) for value in (bits.mean(), less.mean(), less.std() / len(less) ** 0.5)]
 
 
 def save_weights(model: GPT, path: Path) -> None:

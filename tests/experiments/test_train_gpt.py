@@ -37,6 +37,24 @@ def test_record_is_whole():
     assert set(record["scores"]) == {"gpt", "mixture", "ngram_characters", "ngram_tokens"}
 
 
+def test_means_and_differences_by_hand():
+    program = runpy.run_path(str(TOOL))
+    sure, unsure = torch.tensor([[0.5, 0.25], [0.5, 0.5]]).log(), torch.full((2, 2), 0.25).log()  # (W, T/2)
+    assert torch.allclose(program["mean_of"](sure, unsure).exp(), torch.tensor([[0.375, 0.25], [0.375, 0.375]]))
+    assert torch.allclose(program["mean_of"](sure, unsure, unsure).exp()[0, 0], torch.tensor(1 / 3))
+    # 5 bits in 8 characters against 8 bits; the two windows lead by 1 and by 2, of 4 characters each
+    assert program["against"](sure, unsure, 8) == pytest.approx([0.625, -0.375, 0.125])
+
+
+def test_pairs_are_of_two_seeds_and_agree_with_the_scores():
+    record = json.loads(RECORD.read_text())
+    pairs, scores = record["pairs"], record["scores"]
+    assert len(set(pairs["seeds"])) == 2 and set(pairs["steps"]) == {record["step"]}
+    found = [pairs["bits"][name][0] for name in ("gpt", "counting", "half of gpt and counting")]
+    expected = scores["gpt"], scores["ngram_tokens"]["5"], scores["mixture"]
+    assert found == pytest.approx(expected, abs=0.003)  # one byte a weight, and float32 for bfloat16
+
+
 def test_weights_are_small_and_of_the_recorded_model():
     load_file = pytest.importorskip("safetensors.torch").load_file
     weights = load_file(RECORD.with_suffix(".safetensors"))
