@@ -39,17 +39,18 @@ LONGEST = 30  # phonemes that a decoder may say; the dictionary's longest word h
 def main() -> None:
     options = arguments()
     splits = load_pronunciations()
-    test = splits.test
-    results = [] if options.no_baselines else baselines(splits.train, test)
+    learned, test = mixed(splits.train, splits.test, 0) if options.random_split else (splits.train, splits.test)
+    results = [] if options.no_baselines else baselines(splits.train, splits.test)
     for seed in options.seeds:
         start = time.process_time()
-        model, loss = trained(splits.train, seed, options)
+        model, loss = trained(learned, seed, options)
         seconds = time.process_time() - start
         if options.weights and seed == options.seeds[0]:
             save_file({name: weight.half().contiguous() for name, weight in own_weights(model).items()}, options.weights)
             model.load_state_dict(load_file(options.weights), strict=False)  # the tied head follows its embedding
         predicted = pronounce(model, [entry.word for entry in test], options.beams)
-        result = {"model": "transformer", "seed": seed, **errors(predicted, test)}
+        split = {"split": "random"} if options.random_split else {}
+        result = {"model": "transformer", **split, "seed": seed, **errors(predicted, test)}
         results.append(result | {"cpu_seconds": round(seconds, 1), "loss": round(loss, 4)})
         print(results[-1], flush=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("results", "checkpoint_folder", "weights")}
@@ -72,6 +73,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, default=0.0, help="useful only in long runs (default: %(default)s)")
     parser.add_argument("--beams", type=int, default=1, help="beams of the search; 1 is greedy (default: %(default)s)")
     parser.add_argument("--no-baselines", action="store_true", help="leave the two baselines out")
+    parser.add_argument("--random-split", action="store_true", help="do not keep families of words apart, as is usual")
     parser.add_argument("--weights", type=Path, default=None, help="save the first seed's weights here, as float16")
     parser.add_argument("--checkpoint-folder", type=Path, default=None, help="save here every 500 steps, and resume from here")
     return parser.parse_args()
@@ -139,15 +141,20 @@ def baselines(train_entries: Sequence[Entry], test: Sequence[Entry]) -> list[dic
         predicted = [baseline(entry.word) for entry in test]
         results.append({"model": type(baseline).__name__, **errors(predicted, test)})
         print(results[-1], flush=True)
-    entries = [*train_entries, *test]
-    for seed in range(3):  # the usual split, which may train on nation and ask for nations
-        mixed = [entries[n] for n in torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed)).tolist()]
-        asked, learned = mixed[:len(test)], mixed[len(test):]
+    for seed in range(3):
+        learned, asked = mixed(train_entries, test, seed)
         table = WindowBaseline(align(learned))
         predicted = [table(entry.word) for entry in asked]
         results.append({"model": "WindowBaseline", "split": "random", "seed": seed, **errors(predicted, asked)})
         print(results[-1], flush=True)
     return results
+
+
+def mixed(train_entries: Sequence[Entry], test: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry]]:
+    """The same entries split at random, as is usual: such a split may train on *nation* and ask for *nations*."""
+    entries = [*train_entries, *test]
+    order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [entries[n] for n in order[len(test):]], [entries[n] for n in order[:len(test)]]
 
 
 def errors(predicted: Sequence[tuple[str, ...]], test: Sequence[Entry]) -> dict[str, float]:

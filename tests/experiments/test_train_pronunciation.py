@@ -39,3 +39,12 @@ def test_refuses_unknown_arguments(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(monkeypatch, "results.json", "--color", "blue")
     assert "--color" in capsys.readouterr().err
+
+
+def test_a_random_split_keeps_every_entry_and_the_sizes():
+    mixed = runpy.run_path(str(TOOL))["mixed"]
+    learned, asked = mixed(range(90), range(90, 100), seed=0)
+    assert len(asked) == 10
+    assert sorted(learned + asked) == list(range(100))
+    assert asked != list(range(90, 100))
+    assert mixed(range(90), range(90, 100), seed=1) != (learned, asked)
