@@ -2,10 +2,10 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes three lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
+writes four lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
 on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
 each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
-`rates`: what other learning rates change, for some rows of either list.
+`rates`: what other learning rates change, for some rows of either list. `long`: words with five times the steps.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import math
 import platform
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -41,10 +42,15 @@ VARIANTS = {
 }
 ON_WORDS = ("whole", "no feed-forward", "no feed-forward, 3 + 3 layers", "no norm")
 DEPTHS = (2, 6, 12)
-# What is trained at other learning rates, too: on words around 0.004, and twelve layers below 0.003.
-RATES_ON_WORDS, WORDS_AT_RATES = (1e-3, 2e-3, 8e-3), ("whole", "no feed-forward", "no norm")
-DEPTH_RATES, STACKS_AT_RATES = (3e-4, 1e-3), (("post", 1), ("post", 100), ("none", 1), ("pre", 1))
-STACKS = [(norm, warmup) for norm in ("post", "pre", "none") for warmup in (1, 100)]  # without or with a warm-up
+# What is trained at other learning rates, too: on words around 0.004, on reversals and in twelve layers around 0.003.
+RATES_ON_WORDS, WORDS_AT_RATES = (1e-3, 2e-3, 8e-3), ON_WORDS
+RATES_ON_REVERSALS, REVERSALS_AT_RATES = (3e-4, 1e-3, 1e-2), ("no residual",)
+DEPTH_RATES = (3e-4, 1e-3)
+STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1))
+LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
+# The norm of a stack: behind each sum, before each branch, nowhere, on top alone, or nowhere but branches that start small.
+NORMS = ("post", "pre", "none", "last", "scaled")
+STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
 
 
 class Ablated(Transformer):
@@ -90,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
-    record = {"settings": settings, "parts": [], "depth": [], "rates": []}
+    record = {"settings": settings, "parts": [], "depth": [], "rates": [], "long": []}
     tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
     for seed in options.seeds:
         for depth in options.depths:
@@ -103,11 +109,16 @@ def main() -> None:
                 choices = VARIANTS[name]
                 record["parts"].append({"task": task, "variant": name, "seed": seed, **run(seed, **choices)})
                 print(record["parts"][-1], flush=True)
-        for name in WORDS_AT_RATES if "words" in tasks else ():
-            for rate in RATES_ON_WORDS:
-                run = tasks["words"](seed, rate=rate, **VARIANTS[name])
-                record["rates"].append({"task": "words", "variant": name, "rate": rate, "seed": seed, **run})
+        for task, names, rates in (("words", WORDS_AT_RATES, RATES_ON_WORDS),
+                                   ("reversal", REVERSALS_AT_RATES, RATES_ON_REVERSALS)):
+            for name, rate in product(names, rates) if task in tasks else ():
+                run = tasks[task](seed, rate=rate, **VARIANTS[name])
+                record["rates"].append({"task": task, "variant": name, "rate": rate, "seed": seed, **run})
                 print(record["rates"][-1], flush=True)
+        for name in LONG_ON_WORDS if "words" in tasks else ():
+            run = Words(LONG)(seed, **VARIANTS[name])
+            record["long"].append({"task": "words", "variant": name, "steps": LONG, "seed": seed, **run})
+            print(record["long"][-1], flush=True)
         for norm, warmup in STACKS_AT_RATES if 12 in options.depths else ():
             for rate in DEPTH_RATES:
                 record["rates"].append({"task": "depth", "depth": 12, "norm": norm, "warmup": warmup, "rate": rate,
@@ -202,18 +213,28 @@ def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3
     """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
     seed_everything(seed)
     layers = [encoder_layer(32, 2, 64, norm_first=norm != "post") for _ in range(depth)]
-    for layer in layers if norm == "none" else ():
+    for layer in layers if norm in ("none", "last", "scaled") else ():
         layer.attention_norm = layer.feed_forward_norm = nn.Identity()
-    stack = Encoder(layers, LayerNorm(32) if norm == "pre" else None)
+    stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last") else None)
     model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
     for weight in filter(lambda weight: weight.dim() > 1, model.parameters()):
         nn.init.xavier_uniform_(weight)
-    losses = train(model, ReversalBatches(length=8, batch_size=16, seed=seed),
-                   lambda model, batch: token_cross_entropy(model(batch.source), batch.source.flip(1)),
-                   torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98)), steps=steps, progress=False,
-                   schedule=lambda step: min(1.0, (step + 1) / warmup)).losses
-    value = sum(losses[-30:]) / 30
-    return {"first": round(losses[0], 4), "loss": round(value, 4) if math.isfinite(value) else math.inf}
+    for layer in layers if norm == "scaled" else ():
+        for last in (layer.attention.output, layer.feed_forward.contract):
+            last.weight.data /= math.sqrt(2 * depth)  # the sum of all branches is then of the size of one
+    batches = ReversalBatches(length=8, batch_size=16, seed=seed)
+
+    def loss(model: nn.Module, batch) -> Tensor:
+        return token_cross_entropy(model(batch.source), batch.source.flip(1))
+
+    first = round(loss(model, batches(0)).item(), 4)
+    adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
+    try:
+        losses = train(model, batches, loss, adam, steps=steps, progress=False,
+                       schedule=lambda step: min(1.0, (step + 1) / warmup)).losses
+    except FloatingPointError:  # the gradient overflows
+        return {"first": first, "loss": math.inf}
+    return {"first": first, "loss": round(sum(losses[-30:]) / 30, 4)}
 
 
 if __name__ == "__main__":
