@@ -43,8 +43,7 @@ VARIANTS = {
 ON_WORDS = ("whole", "no feed-forward", "no feed-forward, 3 + 3 layers", "no norm")
 DEPTHS = (2, 6, 12)
 # What is trained at other learning rates, too: on words around 0.004, on reversals and in twelve layers around 0.003.
-RATES_ON_WORDS, WORDS_AT_RATES = (1e-3, 2e-3, 8e-3), ON_WORDS
-RATES_ON_REVERSALS, REVERSALS_AT_RATES = (3e-4, 1e-3, 1e-2), ("no residual",)
+AT_RATES = {"words": (ON_WORDS, (1e-3, 2e-3, 8e-3)), "reversal": (("no residual",), (3e-4, 1e-3, 1e-2))}
 DEPTH_RATES = (3e-4, 1e-3)
 STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1))
 LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
@@ -59,13 +58,13 @@ class Ablated(Transformer):
     def __init__(self, config: TransformerConfig, residual: bool = True, norm: str | None = "pre", feed_forward: bool = True):
         super().__init__(config)
         self.residual, self.norm, self.keeps_feed_forward = residual, norm, feed_forward
+        if norm is None:
+            self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
         for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
             layer.forward = self._decoder_layer(layer) if hasattr(layer, "cross_attention") else self._encoder_layer(layer)
             if not feed_forward:
                 layer.feed_forward = layer.feed_forward_norm = nn.Identity()  # so that no weights are counted
-        if norm is None:
-            self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
-            for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
+            if norm is None:
                 for name in [name for name, _ in layer.named_children() if name.endswith("norm")]:
                     setattr(layer, name, nn.Identity())
 
@@ -97,33 +96,26 @@ def main() -> None:
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
     record = {"settings": settings, "parts": [], "depth": [], "rates": [], "long": []}
+
+    def add(part: str, **run) -> None:
+        record[part].append(run)
+        print(run, flush=True)
+
     tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
+    longer = Words(LONG) if "words" in tasks else None
     for seed in options.seeds:
-        for depth in options.depths:
-            for norm, warmup in STACKS:
-                record["depth"].append({"depth": depth, "norm": norm, "warmup": warmup, "seed": seed,
-                                        **mirror_losses(depth, norm, warmup, seed)})
-                print(record["depth"][-1], flush=True)
+        for depth, (norm, warmup) in product(options.depths, STACKS):
+            add("depth", depth=depth, norm=norm, warmup=warmup, seed=seed, **mirror_losses(depth, norm, warmup, seed))
         for task, run in tasks.items():
             for name in VARIANTS if task == "reversal" else ON_WORDS:
-                choices = VARIANTS[name]
-                record["parts"].append({"task": task, "variant": name, "seed": seed, **run(seed, **choices)})
-                print(record["parts"][-1], flush=True)
-        for task, names, rates in (("words", WORDS_AT_RATES, RATES_ON_WORDS),
-                                   ("reversal", REVERSALS_AT_RATES, RATES_ON_REVERSALS)):
-            for name, rate in product(names, rates) if task in tasks else ():
-                run = tasks[task](seed, rate=rate, **VARIANTS[name])
-                record["rates"].append({"task": task, "variant": name, "rate": rate, "seed": seed, **run})
-                print(record["rates"][-1], flush=True)
-        for name in LONG_ON_WORDS if "words" in tasks else ():
-            run = Words(LONG)(seed, **VARIANTS[name])
-            record["long"].append({"task": "words", "variant": name, "steps": LONG, "seed": seed, **run})
-            print(record["long"][-1], flush=True)
-        for norm, warmup in STACKS_AT_RATES if 12 in options.depths else ():
-            for rate in DEPTH_RATES:
-                record["rates"].append({"task": "depth", "depth": 12, "norm": norm, "warmup": warmup, "rate": rate,
-                                        "seed": seed, **mirror_losses(12, norm, warmup, seed, rate)})
-                print(record["rates"][-1], flush=True)
+                add("parts", task=task, variant=name, seed=seed, **run(seed, **VARIANTS[name]))
+            for name, rate in product(*AT_RATES[task]):
+                add("rates", task=task, variant=name, rate=rate, seed=seed, **run(seed, rate=rate, **VARIANTS[name]))
+        for name in LONG_ON_WORDS if longer else ():
+            add("long", task="words", variant=name, steps=LONG, seed=seed, **longer(seed, **VARIANTS[name]))
+        for (norm, warmup), rate in product(STACKS_AT_RATES, DEPTH_RATES) if 12 in options.depths else ():
+            add("rates", task="depth", depth=12, norm=norm, warmup=warmup, rate=rate, seed=seed,
+                **mirror_losses(12, norm, warmup, seed, rate))
         options.results.write_text(json.dumps(record, indent=1) + "\n")
 
 

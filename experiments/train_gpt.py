@@ -48,9 +48,7 @@ def main() -> None:
 
 
 def train_anew(options: argparse.Namespace) -> None:
-    train_text, held_out = texts()
-    tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
-    tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in (train_text, held_out))
+    (train_text, held_out), tokenizer, tokens, unseen = prepared()
     record = {
         "settings": {"steps": options.steps, "vocabulary": VOCABULARY, "length": LENGTH, "batch": BATCH, "width": 192,
                      "layers": 6, "heads": 6, "muon": 0.02, "decay": 0.1, "adamw": 3e-3},
@@ -76,6 +74,14 @@ def arguments() -> argparse.Namespace:
 def texts() -> tuple[str, str]:
     bible = load_bible()
     return "\n\n".join(bible.train), "\n\n".join(bible.held_out)
+
+
+def prepared() -> tuple[tuple[str, str], BytePairTokenizer, Tensor, Tensor]:
+    """Both texts, the tokenizer learned from the first, and the tokens of both, (N,) each."""
+    both = texts()
+    tokenizer = BytePairTokenizer.train(both[0], VOCABULARY)
+    tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in both)
+    return both, tokenizer, tokens, unseen
 
 
 def processor() -> str:
@@ -203,7 +209,7 @@ def compare(model, tokens, unseen, tokenizer, train_text, held_out) -> dict:
     for order in range(1, 6):  # 2,048^5 is the largest power in an int64
         score = -KneserNey(tokens, VOCABULARY, order).score(unseen)[LENGTH // 2 + 1:][:scored.numel()]  # nats
         by_token[order] = score.sum().item() / math.log(2) / count
-        mixed = -(torch.exp(-losses.double().flatten()) + torch.exp(-score)).div(2).log().sum().item()
+    mixed = -mean_of(-losses.double().flatten(), -score).sum().item()  # with the last order
     letters = CharacterTokenizer(train_text + held_out)
     ids, unseen_ids = (torch.tensor(letters.encode(text)) for text in (train_text, held_out))
     span = slice(begin, begin + count)
@@ -230,9 +236,7 @@ def sample_counting(tokens: Tensor, tokenizer: BytePairTokenizer, new: int = 100
 def add_pairs(path: Path, second: Path) -> None:
     """Add to a finished record what two seeds, counting and their means give to all held-out tokens."""
     record, other = (json.loads(file.read_text()) for file in (path, second))
-    train_text, held_out = texts()
-    tokenizer = BytePairTokenizer.train(train_text, VOCABULARY)
-    tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in (train_text, held_out))
+    _, tokenizer, tokens, unseen = prepared()
     windows = unseen.unfold(0, LENGTH + 1, LENGTH // 2)  # (W, T + 1)
     gpt, another = (-nats(load_weights(file.with_suffix(".safetensors")), windows).double() for file in (path, second))
     counting = KneserNey(tokens, VOCABULARY, 5).score(unseen).unfold(0, LENGTH + 1, LENGTH // 2)[:, -LENGTH // 2:]  # (W, T/2)

@@ -46,7 +46,8 @@ def main() -> None:
         model, loss = trained(learned, seed, options)
         seconds = time.process_time() - start
         if options.weights and seed == options.seeds[0]:
-            save_file({name: weight.half().contiguous() for name, weight in own_weights(model).items()}, options.weights)
+            weights = {name: weight.detach().cpu().half().contiguous() for name, weight in model.named_parameters()}
+            save_file(weights, options.weights)
             model.load_state_dict(load_file(options.weights), strict=False)  # the tied head follows its embedding
         predicted = pronounce(model, [entry.word for entry in test], options.beams)
         split = {"split": "random"} if options.random_split else {}
@@ -77,11 +78,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=None, help="save the first seed's weights here, as float16")
     parser.add_argument("--checkpoint-folder", type=Path, default=None, help="save here every 500 steps, and resume from here")
     return parser.parse_args()
-
-
-def own_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Each parameter once, by name."""
-    return {name: weight.detach().cpu() for name, weight in model.named_parameters()}
 
 
 def trained(entries: Sequence[Entry], seed: int, options: argparse.Namespace) -> tuple[Transformer, float]:
@@ -136,16 +132,14 @@ def pronounce(model: Transformer, words: Sequence[str], num_beams: int = 1) -> l
 def baselines(train_entries: Sequence[Entry], test: Sequence[Entry]) -> list[dict]:
     """One result each for the letter and the window baseline, and three for the latter where families are not kept apart."""
     aligned = align(train_entries)
-    results = []
-    for baseline in (LetterBaseline(aligned), WindowBaseline(aligned)):
-        predicted = [baseline(entry.word) for entry in test]
-        results.append({"model": type(baseline).__name__, **errors(predicted, test)})
-        print(results[-1], flush=True)
+    asked = [(LetterBaseline(aligned), test, {}), (WindowBaseline(aligned), test, {})]
     for seed in range(3):
-        learned, asked = mixed(train_entries, test, seed)
-        table = WindowBaseline(align(learned))
-        predicted = [table(entry.word) for entry in asked]
-        results.append({"model": "WindowBaseline", "split": "random", "seed": seed, **errors(predicted, asked)})
+        learned, others = mixed(train_entries, test, seed)
+        asked.append((WindowBaseline(align(learned)), others, {"split": "random", "seed": seed}))
+    results = []
+    for baseline, entries, split in asked:
+        predicted = [baseline(entry.word) for entry in entries]
+        results.append({"model": type(baseline).__name__, **split, **errors(predicted, entries)})
         print(results[-1], flush=True)
     return results
 

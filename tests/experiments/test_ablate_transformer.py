@@ -20,9 +20,10 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
         assert {run["seed"] for run in record["parts"] if (run["task"], run["variant"]) == ("reversal", variant)} == seeds
     for variant in tool["ON_WORDS"]:
         assert {run["seed"] for run in record["parts"] if (run["task"], run["variant"]) == ("words", variant)} == seeds
-    for name in tool["WORDS_AT_RATES"]:
-        runs = [run for run in record["rates"] if run.get("variant") == name]
-        assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["RATES_ON_WORDS"], seeds))
+    for task, (names, rates) in tool["AT_RATES"].items():
+        runs = [run for run in record["rates"] if run["task"] == task]
+        assert {(run["variant"], run["rate"], run["seed"]) for run in runs} == set(itertools.product(names, rates, seeds))
+    assert {(run["variant"], run["seed"]) for run in record["long"]} == set(itertools.product(tool["LONG_ON_WORDS"], seeds))
     for norm, warmup in tool["STACKS_AT_RATES"]:
         runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
         assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["DEPTH_RATES"], seeds))
