@@ -5,7 +5,8 @@
 writes four lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
 on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
 each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
-`rates`: what other learning rates change, for some rows of either list. `long`: words with five times the steps.
+`rates`: what other learning rates change, for some rows of either list. `long`: words and twelve layers of post-norm with five
+times the steps.
 """
 
 import argparse
@@ -47,6 +48,7 @@ AT_RATES = {"words": (ON_WORDS, (1e-3, 2e-3, 8e-3)), "reversal": (("no residual"
 DEPTH_RATES = (3e-4, 1e-3)
 STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1))
 LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
+LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at the rates of DEPTH_RATES
 # The norm of a stack: behind each sum, before each branch, nowhere, on top alone, or nowhere but branches that start small.
 NORMS = ("post", "pre", "none", "last", "scaled")
 STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
@@ -116,6 +118,9 @@ def main() -> None:
         for (norm, warmup), rate in product(STACKS_AT_RATES, DEPTH_RATES) if 12 in options.depths else ():
             add("rates", task="depth", depth=12, norm=norm, warmup=warmup, rate=rate, seed=seed,
                 **mirror_losses(12, norm, warmup, seed, rate))
+        for warmup, rate in product(LONG_WARMUPS, DEPTH_RATES) if 12 in options.depths else ():
+            add("long", task="depth", depth=12, norm="post", warmup=warmup, rate=rate, steps=LONG_STACK, seed=seed,
+                **mirror_losses(12, "post", warmup, seed, rate, LONG_STACK))
         options.results.write_text(json.dumps(record, indent=1) + "\n")
 
 

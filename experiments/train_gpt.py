@@ -17,13 +17,14 @@ import json
 import math
 import platform
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorlib.baselines.ngram import KneserNey
+from tutorlib.baselines.ngram import KneserNey, discounts
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
 from tutorlib.device import has_fast_bfloat16, seed_everything
@@ -35,6 +36,7 @@ from tutorlib.training import token_cross_entropy
 from tutorlib.training.loop import update
 
 VOCABULARY, LENGTH, BATCH = 2048, 128, 16
+LONGER_ORDERS = (6, 7, 8)  # of n-grams of tokens, counted with tuples
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 PROMPT = "The king said to "
 
@@ -206,10 +208,14 @@ def compare(model, tokens, unseen, tokenizer, train_text, held_out) -> dict:
     count = characters(scored, tokenizer)
     begin = characters(unseen[:LENGTH // 2 + 1], tokenizer)
     by_token = {}
+    span = slice(LENGTH // 2 + 1, LENGTH // 2 + 1 + scored.numel())
     for order in range(1, 6):  # 2,048^5 is the largest power in an int64
-        score = -KneserNey(tokens, VOCABULARY, order).score(unseen)[LENGTH // 2 + 1:][:scored.numel()]  # nats
+        score = -KneserNey(tokens, VOCABULARY, order).score(unseen)[span]  # nats
         by_token[order] = score.sum().item() / math.log(2) / count
-    mixed = -mean_of(-losses.double().flatten(), -score).sum().item()  # with the last order
+    mixed = -mean_of(-losses.double().flatten(), -score).sum().item()  # with the last of these
+    for order in LONGER_ORDERS:
+        longer = -count_with_tuples(tokens.tolist(), unseen.tolist(), VOCABULARY, order)[span]  # nats
+        by_token[order] = longer.sum().item() / math.log(2) / count
     letters = CharacterTokenizer(train_text + held_out)
     ids, unseen_ids = (torch.tensor(letters.encode(text)) for text in (train_text, held_out))
     span = slice(begin, begin + count)
@@ -219,6 +225,31 @@ def compare(model, tokens, unseen, tokenizer, train_text, held_out) -> dict:
     return {"scores": {"gpt": round(bits, 4), "mixture": round(mixed / math.log(2) / count, 4),
                        "ngram_characters": rounded[0], "ngram_tokens": rounded[1]}, "held_out_characters": count,
             "ngram_sample": sample_counting(tokens, tokenizer)}
+
+
+def count_with_tuples(text: list[int], asked: list[int], vocabulary: int, order: int) -> Tensor:
+    """`KneserNey(text, vocabulary, order).score(asked)` for orders whose grams no int64 can number: (N,), in half a minute."""
+    levels, grams = [], Counter(zip(*(text[place:] for place in range(order)), strict=False))
+    for length in range(order, 0, -1):
+        taken = [float(d) for d in discounts(torch.tensor(list(grams.values())))]
+        contexts = {}  # context: what came after it, and what the discounts leave
+        for gram, number in grams.items():
+            total, free = contexts.get(gram[:-1], (0, 0.0))
+            contexts[gram[:-1]] = total + number, free + taken[min(number, 3)]
+        levels.insert(0, (grams, contexts, taken))
+        distinct = {*grams, tuple(text[:length])}  # nothing stands before the first, but it is a gram
+        grams = Counter(gram[1:] for gram in distinct)
+    scores = []
+    for place in range(len(asked)):
+        p = 1 / vocabulary
+        for length, (grams, contexts, taken) in enumerate(levels[:place + 1], start=1):
+            gram = tuple(asked[place - length + 1:place + 1])
+            if gram[:-1] in contexts:
+                total, free = contexts[gram[:-1]]
+                number = grams[gram]
+                p = (number - taken[min(number, 3)] + free * p) / total
+        scores.append(math.log(p))
+    return torch.tensor(scores, dtype=torch.float64)
 
 
 def sample_counting(tokens: Tensor, tokenizer: BytePairTokenizer, new: int = 100) -> str:

@@ -51,7 +51,7 @@ def main() -> None:
             model.load_state_dict(load_file(options.weights), strict=False)  # the tied head follows its embedding
         predicted = pronounce(model, [entry.word for entry in test], options.beams)
         split = {"split": "random"} if options.random_split else {}
-        result = {"model": "transformer", **split, "seed": seed, **errors(predicted, test)}
+        result = {"model": "transformer", **split, "steps": options.steps, "seed": seed, **errors(predicted, test)}
         results.append(result | {"cpu_seconds": round(seconds, 1), "loss": round(loss, 4)})
         print(results[-1], flush=True)
     settings = {name: value for name, value in vars(options).items() if name not in ("results", "checkpoint_folder", "weights")}

@@ -23,7 +23,11 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
     for task, (names, rates) in tool["AT_RATES"].items():
         runs = [run for run in record["rates"] if run["task"] == task]
         assert {(run["variant"], run["rate"], run["seed"]) for run in runs} == set(itertools.product(names, rates, seeds))
-    assert {(run["variant"], run["seed"]) for run in record["long"]} == set(itertools.product(tool["LONG_ON_WORDS"], seeds))
+    words = [run for run in record["long"] if run["task"] == "words"]
+    assert {(run["variant"], run["seed"]) for run in words} == set(itertools.product(tool["LONG_ON_WORDS"], seeds))
+    stacks = [run for run in record["long"] if run["task"] == "depth"]
+    assert ({(run["warmup"], run["rate"], run["seed"]) for run in stacks}
+            == set(itertools.product(tool["LONG_WARMUPS"], tool["DEPTH_RATES"], seeds)))
     for norm, warmup in tool["STACKS_AT_RATES"]:
         runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
         assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["DEPTH_RATES"], seeds))

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from tutorlib.baselines.ngram import KneserNey
 from tutorlib.text.bpe import BytePairTokenizer
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -44,6 +45,14 @@ def test_means_and_differences_by_hand():
     assert torch.allclose(program["mean_of"](sure, unsure, unsure).exp()[0, 0], torch.tensor(1 / 3))
     # 5 bits in 8 characters against 8 bits; the two windows lead by 1 and by 2, of 4 characters each
     assert program["against"](sure, unsure, 8) == pytest.approx([0.625, -0.375, 0.125])
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_counting_with_tuples_is_counting_with_numbers(order):
+    program = runpy.run_path(str(TOOL))
+    text, asked = ([*word.encode()] for word in ("abracadabra, a banana", "a cabana, abra xyz"))
+    expected = KneserNey(torch.tensor(text), 128, order).score(torch.tensor(asked))
+    torch.testing.assert_close(program["count_with_tuples"](text, asked, 128, order), expected)
 
 
 def test_pairs_are_of_two_seeds_and_agree_with_the_scores():

@@ -125,15 +125,17 @@ def encode_windows(tokens: Tensor, vocabulary: int, length: int) -> Tensor:
 
 
 def _level(grams: Tensor, counts: Tensor, vocabulary: int) -> _Level:
-    discounts = _discounts(counts)[counts.clamp(max=3)]  # (G,)
+    taken = discounts(counts)[counts.clamp(max=3)]  # (G,)
     contexts, owner = (grams // vocabulary).unique_consecutive(return_inverse=True)  # (C,), (G,)
     sums = torch.zeros(2, len(contexts), dtype=torch.float64, device=grams.device)
-    sums.index_add_(1, owner, torch.stack([counts.double(), discounts]))  # (2, C)
-    return _Level(grams, counts - discounts, contexts, sums[0], sums[1] / sums[0])
+    sums.index_add_(1, owner, torch.stack([counts.double(), taken]))  # (2, C)
+    return _Level(grams, counts - taken, contexts, sums[0], sums[1] / sums[0])
 
 
-def _discounts(counts: Tensor) -> Tensor:
-    """What is taken from a count of 0, 1, 2 and from 3 on: (4,). Chen & Goodman (1999), equation 17, from counts of counts.
+def discounts(counts: Tensor) -> Tensor:
+    """What is taken from a count of 0, 1, 2 and from 3 on: (4,), given how often each gram occurs, (G,).
+
+    Chen & Goodman (1999), equation 17, from counts of counts.
 
     Where a text is too small for the estimate, half of the count is taken.
     """
