@@ -46,11 +46,13 @@ DEPTHS = (2, 6, 12)
 # What is trained at other learning rates, too: on words around 0.004, on reversals and in twelve layers around 0.003.
 AT_RATES = {"words": (ON_WORDS, (1e-3, 2e-3, 8e-3)), "reversal": (("no residual",), (3e-4, 1e-3, 1e-2))}
 DEPTH_RATES = (3e-4, 1e-3)
-STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1))
+STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1), ("restored", 1),
+                   ("post, small", 1))
 LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
 LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at the rates of DEPTH_RATES
-# The norm of a stack: behind each sum, before each branch, nowhere, on top alone, or nowhere but branches that start small.
-NORMS = ("post", "pre", "none", "last", "scaled")
+# The norm of a stack: behind each sum, before each branch, nowhere, on top alone, nowhere but branches that start small, before
+# each branch but with derivatives as if it had not divided, and behind each sum with PyTorch's smaller weights in the layers.
+NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small")
 STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
 
 
@@ -206,15 +208,29 @@ class Words(Task):
         return EqualLengthBatches(self.train, batch_size=64, seed=seed)
 
 
+def size_restored(layer: nn.Module) -> Callable[..., Tensor]:
+    """Pre-norm, with the derivative of each branch multiplied by the size that its norm has divided by."""
+    def add(x: Tensor, branch: nn.Module, norm: nn.Module) -> Tensor:
+        y, size = branch(norm(x)), x.detach().square().mean(-1, keepdim=True).sqrt()  # (B, T, D), (B, T, 1)
+        return x + y.detach() + size * (y - y.detach())
+
+    def forward(x: Tensor, mask=None, **masks) -> Tensor:
+        return add(add(x, layer.attention, layer.attention_norm), layer.feed_forward, layer.feed_forward_norm)
+    return forward
+
+
 def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300) -> dict[str, float]:
     """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
     seed_everything(seed)
-    layers = [encoder_layer(32, 2, 64, norm_first=norm != "post") for _ in range(depth)]
+    layers = [encoder_layer(32, 2, 64, norm_first=not norm.startswith("post")) for _ in range(depth)]
     for layer in layers if norm in ("none", "last", "scaled") else ():
         layer.attention_norm = layer.feed_forward_norm = nn.Identity()
-    stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last") else None)
+    for layer in layers if norm == "restored" else ():
+        layer.forward = size_restored(layer)
+    stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last", "restored") else None)
     model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
-    for weight in filter(lambda weight: weight.dim() > 1, model.parameters()):
+    kept = set(stack.parameters()) if norm == "post, small" else set()
+    for weight in filter(lambda weight: weight.dim() > 1 and weight not in kept, model.parameters()):
         nn.init.xavier_uniform_(weight)
     for layer in layers if norm == "scaled" else ():
         for last in (layer.attention.output, layer.feed_forward.contract):

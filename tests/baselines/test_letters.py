@@ -4,7 +4,7 @@ import pytest
 
 from tests.data.examples import FEW
 from tutorlib.baselines.alignment import align
-from tutorlib.baselines.letters import WINDOWS, LetterBaseline, WindowBaseline
+from tutorlib.baselines.letters import LetterBaseline, WindowBaseline, windows
 from tutorlib.data.pronunciation import load_pronunciations
 from tutorlib.evaluation.sequences import phoneme_error_rate, wrong_word_rate
 
@@ -36,19 +36,32 @@ def test_window_baseline_prefers_the_widest_window_it_has_seen():
     assert say("q") == ()  # a letter never seen says nothing
 
 
-def test_window_baseline_equals_a_plain_dictionary_of_counts():
+def test_windows_from_wide_to_narrow():
+    assert windows(2) == [(2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (1, 0), (0, 0)]
+    assert windows(0) == [(0, 0)]
+
+
+@pytest.mark.parametrize("reach", [-1, 1.5, 7])
+def test_window_baseline_refuses_a_reach_that_it_cannot_number(reach):
+    with pytest.raises(ValueError, match="reach"):
+        WindowBaseline(ALIGNED, reach)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 3, 4, 6])
+def test_window_baseline_equals_a_plain_dictionary_of_counts(reach):
     words = {entry.word: tuple((p,) for p in entry.phonemes) for entry in FEW if len(entry.word) == len(entry.phonemes)}
     tables = {}
     for word, pieces in words.items():
-        padded = f"---{word}---"
+        padded = "-" * reach + word + "-" * reach
         for i, piece in enumerate(pieces):
-            for left, right in WINDOWS:
-                tables.setdefault((left, right, padded[i + 3 - left : i + 4 + right]), []).append(piece)
-    say = WindowBaseline(words)
+            for left, right in windows(reach):
+                tables.setdefault((left, right, padded[i + reach - left : i + reach + 1 + right]), []).append(piece)
+    say = WindowBaseline(words, reach)
     for word in ("cat", "dogcat", "god", "sevent", "natac"):
-        padded, said = f"---{word}---", ()
+        padded, said = "-" * reach + word + "-" * reach, ()
         for i in range(len(word)):
-            seen = [tables[k] for lr in WINDOWS if (k := (*lr, padded[i + 3 - lr[0] : i + 4 + lr[1]])) in tables]
+            keys = [(*lr, padded[i + reach - lr[0] : i + reach + 1 + lr[1]]) for lr in windows(reach)]
+            seen = [tables[key] for key in keys if key in tables]
             said += min(seen[0], key=lambda piece: (-seen[0].count(piece), piece)) if seen else ()
         assert say(word) == said
 
@@ -58,10 +71,10 @@ def test_error_rates_of_the_baselines_on_unseen_words(splits):
     aligned = align(splits.train)
     expected = [entry.phonemes for entry in splits.test]
     baselines = LetterBaseline(aligned), WindowBaseline(aligned)
-    letters, windows = ([say(entry.word) for entry in splits.test] for say in baselines)
+    letters, around = ([say(entry.word) for entry in splits.test] for say in baselines)
     assert 0.42 < phoneme_error_rate(letters, expected) < 0.48
-    assert 0.11 < phoneme_error_rate(windows, expected) < 0.13
-    assert 0.48 < wrong_word_rate(windows, expected) < 0.53
+    assert 0.11 < phoneme_error_rate(around, expected) < 0.13
+    assert 0.48 < wrong_word_rate(around, expected) < 0.53
 
 
 @pytest.mark.parametrize("baseline", [LetterBaseline, WindowBaseline])

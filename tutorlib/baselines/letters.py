@@ -5,11 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tutorlib.arguments import check_whole
 from tutorlib.baselines.alignment import Piece, check_word
 
-# Windows from wide to narrow, as (letters to the left, letters to the right).
-WINDOWS = ((3, 3), (2, 3), (3, 2), (2, 2), (1, 2), (2, 1), (1, 1), (0, 1), (1, 0), (0, 0))
-REACH = 3  # the widest window's letters on either side
 RADIX = 27  # a to z are 1 to 26; 0 stands for what is before and after the word
 
 
@@ -36,30 +34,40 @@ class LetterBaseline:
 
 
 class WindowBaseline:
-    """A letter is said as it most often was between the same neighbors: up to three to the left, three to the right.
+    """A letter is said as it most often was between the same neighbors: up to `reach` to the left, as many to the right.
 
-    Where that window never occurred in training, the next narrower one of `WINDOWS` decides (back-off). Raises ValueError as
-    `LetterBaseline` does.
+    Where that window never occurred in training, the next narrower one of `windows` decides (back-off). Raises ValueError as
+    `LetterBaseline` does, and for a reach over 6, whose windows no int64 can number.
     """
 
-    def __init__(self, alignments: Mapping[str, tuple[Piece, ...]]):
+    def __init__(self, alignments: Mapping[str, tuple[Piece, ...]], reach: int = 3):
         _check_alignments(alignments)
+        check_whole("reach", reach, least=0)
+        if reach > 6:
+            raise ValueError(f"reach must be at most 6, got {reach}")
+        self.reach, self.windows = reach, windows(reach)
         self.pieces = sorted({piece for pieces in alignments.values() for piece in pieces})
         number = {piece: index for index, piece in enumerate(self.pieces)}
         said = np.array([number[piece] for pieces in alignments.values() for piece in pieces])  # (N,) over all letters
-        around = np.concatenate([_neighbors(word) for word in alignments])  # (N, 7)
-        self.tables = [_most_frequent(_codes(around, window), said, len(self.pieces)) for window in WINDOWS]
+        around = np.concatenate([_neighbors(word, reach) for word in alignments])  # (N, 2 reach + 1)
+        self.tables = [_most_frequent(_codes(around, window), said, len(self.pieces)) for window in self.windows]
 
     def __call__(self, word: str) -> tuple[str, ...]:
         """The word's phonemes."""
         check_word(word)
-        around = _neighbors(word)  # (n, 7)
+        around = _neighbors(word, self.reach)  # (n, 2 reach + 1)
         said = np.full(len(word), -1)
-        for window, (codes, pieces) in zip(reversed(WINDOWS), reversed(self.tables), strict=True):
+        for window, (codes, pieces) in zip(reversed(self.windows), reversed(self.tables), strict=True):
             wanted = _codes(around, window)  # (n,)
             place = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)  # (n,)
             said = np.where(codes[place] == wanted, pieces[place], said)  # a wider window overrules a narrower one
         return sum((self.pieces[number] for number in said if number >= 0), ())
+
+
+def windows(reach: int) -> list[tuple[int, int]]:
+    """From wide to narrow, as (letters to the left, letters to the right): both reach as far, or one a letter less."""
+    sides = [pair for far in range(reach, 0, -1) for pair in ((far, far), (far - 1, far), (far, far - 1))]
+    return [*sides, (0, 0)]
 
 
 def _check_alignments(alignments: Mapping[str, tuple[Piece, ...]]) -> None:
@@ -71,17 +79,17 @@ def _check_alignments(alignments: Mapping[str, tuple[Piece, ...]]) -> None:
             raise ValueError(f"alignments: {word!r} must have a piece for each of its {len(word)} letters, got {len(pieces)}")
 
 
-def _neighbors(word: str) -> np.ndarray:
-    """Each letter with three on either side, as numbers: (n, 7)."""
-    padded = np.zeros(len(word) + 2 * REACH, dtype=np.int64)
-    padded[REACH:-REACH] = np.frombuffer(word.encode("ascii"), dtype=np.uint8) - (ord("a") - 1)
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1)
+def _neighbors(word: str, reach: int) -> np.ndarray:
+    """Each letter with `reach` on either side, as numbers: (n, 2 reach + 1)."""
+    letters = np.frombuffer(word.encode("ascii"), dtype=np.uint8).astype(np.int64) - (ord("a") - 1)
+    return np.lib.stride_tricks.sliding_window_view(np.pad(letters, reach), 2 * reach + 1)
 
 
 def _codes(around: np.ndarray, window: tuple[int, int]) -> np.ndarray:
-    """The letters of a window as one number each: (N, 7) -> (N,); at most 27^7, which an int64 holds."""
+    """The letters of a window as one number each: (N, 2 reach + 1) -> (N,), at most 27^13, which an int64 holds."""
     left, right = window
-    inside = around[:, REACH - left : REACH + right + 1]  # (N, left + 1 + right)
+    reach = around.shape[1] // 2
+    inside = around[:, reach - left : reach + right + 1]  # (N, left + 1 + right)
     return inside @ RADIX ** np.arange(left + 1 + right)
 
 
