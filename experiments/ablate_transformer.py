@@ -2,9 +2,10 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes four lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
+writes five lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
 on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
 each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
+`copy`: how much of a gradient is still a copy of what entered, in the untrained stacks.
 `rates`: what other learning rates change, for some rows of either list. `long`: words and twelve layers of post-norm with five
 times the steps.
 """
@@ -47,12 +48,13 @@ DEPTHS = (2, 6, 12)
 AT_RATES = {"words": (ON_WORDS, (1e-3, 2e-3, 8e-3)), "reversal": (("no residual",), (3e-4, 1e-3, 1e-2))}
 DEPTH_RATES = (3e-4, 1e-3)
 STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1), ("restored", 1),
-                   ("post, small", 1))
+                   ("post, small", 1), ("post, scaled", 1))
 LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
 LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at the rates of DEPTH_RATES
 # The norm of a stack: behind each sum, before each branch, nowhere, on top alone, nowhere but branches that start small, before
-# each branch but with derivatives as if it had not divided, and behind each sum with PyTorch's smaller weights in the layers.
-NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small")
+# each branch but with derivatives as if it had not divided, behind each sum with PyTorch's smaller weights in the layers, and
+# behind each sum with branches that start small.
+NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small", "post, scaled")
 STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
 
 
@@ -99,7 +101,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
-    record = {"settings": settings, "parts": [], "depth": [], "rates": [], "long": []}
+    record = {"settings": settings, "parts": [], "copy": [], "depth": [], "rates": [], "long": []}
 
     def add(part: str, **run) -> None:
         record[part].append(run)
@@ -108,6 +110,8 @@ def main() -> None:
     tasks = {name: Reversal() if name == "reversal" else Words(options.steps) for name in options.tasks}
     longer = Words(LONG) if "words" in tasks else None
     for seed in options.seeds:
+        for depth, norm in product(options.depths, NORMS):
+            add("copy", depth=depth, norm=norm, seed=seed, cosine=copy_kept(depth, norm, seed))
         for depth, (norm, warmup) in product(options.depths, STACKS):
             add("depth", depth=depth, norm=norm, warmup=warmup, seed=seed, **mirror_losses(depth, norm, warmup, seed))
         for task, run in tasks.items():
@@ -221,20 +225,7 @@ def size_restored(layer: nn.Module) -> Callable[..., Tensor]:
 
 def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300) -> dict[str, float]:
     """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
-    seed_everything(seed)
-    layers = [encoder_layer(32, 2, 64, norm_first=not norm.startswith("post")) for _ in range(depth)]
-    for layer in layers if norm in ("none", "last", "scaled") else ():
-        layer.attention_norm = layer.feed_forward_norm = nn.Identity()
-    for layer in layers if norm == "restored" else ():
-        layer.forward = size_restored(layer)
-    stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last", "restored") else None)
-    model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
-    kept = set(stack.parameters()) if norm == "post, small" else set()
-    for weight in filter(lambda weight: weight.dim() > 1 and weight not in kept, model.parameters()):
-        nn.init.xavier_uniform_(weight)
-    for layer in layers if norm == "scaled" else ():
-        for last in (layer.attention.output, layer.feed_forward.contract):
-            last.weight.data /= math.sqrt(2 * depth)  # the sum of all branches is then of the size of one
+    model = mirror_model(depth, norm, seed)
     batches = ReversalBatches(length=8, batch_size=16, seed=seed)
 
     def loss(model: nn.Module, batch) -> Tensor:
@@ -248,6 +239,36 @@ def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3
     except FloatingPointError:  # the gradient overflows
         return {"first": first, "loss": math.inf}
     return {"first": first, "loss": round(sum(losses[-30:]) / 30, 4)}
+
+
+def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
+    """Embedding, position code, a stack of layers of width 32, and a linear map to the tokens; all matrices after Glorot."""
+    seed_everything(seed)
+    layers = [encoder_layer(32, 2, 64, norm_first=not norm.startswith("post")) for _ in range(depth)]
+    for layer in layers if norm in ("none", "last", "scaled") else ():
+        layer.attention_norm = layer.feed_forward_norm = nn.Identity()
+    for layer in layers if norm == "restored" else ():
+        layer.forward = size_restored(layer)
+    stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last", "restored") else None)
+    model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
+    kept = set(stack.parameters()) if norm == "post, small" else set()
+    for weight in filter(lambda weight: weight.dim() > 1 and weight not in kept, model.parameters()):
+        nn.init.xavier_uniform_(weight)
+    for layer in layers if norm.endswith("scaled") else ():
+        for last in (layer.attention.output, layer.feed_forward.contract):
+            last.weight.data /= math.sqrt(2 * depth)  # the sum of all branches is then of the size of one
+    return model
+
+
+def copy_kept(depth: int, norm: str, seed: int) -> float:
+    """Cosine of a random gradient sent into the top of the untrained layers with what arrives at the bottom."""
+    layers = mirror_model(depth, norm, seed)[2].layers
+    x = bottom = torch.randn(16, 8, 32).requires_grad_()  # (B, T, D)
+    sent = torch.randn_like(bottom)
+    for layer in layers:
+        x = layer(x)  # (B, T, D)
+    (arrived,) = torch.autograd.grad(x, bottom, sent)
+    return round(torch.cosine_similarity(sent.flatten(), arrived.flatten(), dim=0).item(), 4)
 
 
 if __name__ == "__main__":
