@@ -16,6 +16,7 @@ from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
+from tutorlib.models.unet import UNet
 
 __all__ = [
     "BERT",
@@ -35,4 +36,5 @@ __all__ = [
     "ResNet",
     "Transformer",
     "TransformerConfig",
+    "UNet",
 ]
