@@ -17,11 +17,6 @@ def concatenate(kept: Tensor, states: Tensor) -> Tensor:
     return torch.cat([kept, states], dim=1)
 
 
-def leave_out(kept: Tensor, states: Tensor) -> Tensor:
-    """No skip connection, for comparison: the kept states are forgotten, (B, D, H, W) -> (B, D, H, W)."""
-    return states
-
-
 class ConvBlock(nn.Sequential):
     """Twice a 3 x 3 convolution, batch norm and ReLU: (B, C, H, W) -> (B, O, H, W).
 
@@ -71,31 +66,19 @@ class UNet(nn.Module):
         return self.head(states)  # (B, O, H, W)
 
 
-def unet(num_classes: int, *, in_channels: int = 3, widths: Sequence[int] = (16, 32, 64, 128)) -> UNet:
+def unet(num_classes: int, *, in_channels: int = 3, widths: Sequence[int] = (16, 32, 64, 128),
+         join: Callable[[Tensor, Tensor], Tensor] = concatenate) -> UNet:
     """The U-Net of these channels from top to bottom, for segmentation: images (B, C, H, W) -> logits (B, classes, H, W).
 
-    The paper's has the widths (64, 128, 256, 512, 1024). Raises ValueError for fewer than two widths.
+    The paper's has the widths (64, 128, 256, 512, 1024). `join` gives as many channels as `concatenate` does. Raises
+    ValueError for fewer than two widths.
     """
-    return _network(num_classes, in_channels, widths, [fine + coarse for fine, coarse in _steps(widths)], concatenate)
-
-
-def hourglass(num_classes: int, *, in_channels: int = 3, widths: Sequence[int] = (16, 32, 64, 128)) -> UNet:
-    """`unet` without its skip connections: the blocks on the way up are made for what comes from below alone."""
-    return _network(num_classes, in_channels, widths, [coarse for _, coarse in _steps(widths)], leave_out)
-
-
-def _steps(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """(fine, coarse) channels of each step up, from the bottom."""
+    check_counts(num_classes=num_classes, in_channels=in_channels)
     if len(widths) < 2:
         raise ValueError(f"widths must be at least two, of a size and its half, got {tuple(widths)}")
     check_counts(**{f"widths[{number}]": width for number, width in enumerate(widths)})
-    return list(pairwise(widths))[::-1]
-
-
-def _network(num_classes: int, in_channels: int, widths: Sequence[int], joined: Sequence[int],
-             join: Callable[[Tensor, Tensor], Tensor]) -> UNet:
-    check_counts(num_classes=num_classes, in_channels=in_channels)
-    down = [ConvBlock(before, after) for before, after in zip([in_channels, *widths[:-2]], widths[:-1])]
-    middle = [ConvBlock(widths[-2], widths[-1])]
-    up = [ConvBlock(before, after) for before, after in zip(joined, widths[-2::-1])]
+    channels = [in_channels, *widths]
+    down = [ConvBlock(before, after) for before, after in pairwise(channels[:-1])]
+    middle = [ConvBlock(channels[-2], channels[-1])]
+    up = [ConvBlock(fine + coarse, fine) for fine, coarse in reversed(list(pairwise(widths)))]
     return UNet(down, middle, up, nn.Conv2d(widths[0], num_classes, 1), join=join)
