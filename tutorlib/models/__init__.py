@@ -16,6 +16,7 @@ from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
+from tutorlib.models.vit import ViT, ViTConfig
 from tutorlib.models.unet import UNet
 
 __all__ = [
@@ -36,5 +37,7 @@ __all__ = [
     "ResNet",
     "Transformer",
     "TransformerConfig",
+    "ViT",
+    "ViTConfig",
     "UNet",
 ]
