@@ -9,6 +9,7 @@ from tutorlib.models.bert import (
     BERTForTokenClassification,
 )
 from tutorlib.models.convnet import ConvNet
+from tutorlib.models.diffusion import Denoiser
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.models.mlp import MLP
@@ -16,19 +17,22 @@ from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
-from tutorlib.models.vit import ViT, ViTConfig
 from tutorlib.models.unet import UNet
+from tutorlib.models.vae import VAE
+from tutorlib.models.vit import ViT, ViTConfig
 
 __all__ = [
     "BERT",
     "GPT",
     "MLP",
+    "VAE",
     "BERTConfig",
     "BERTForMaskedLM",
     "BERTForQuestionAnswering",
     "BERTForSequenceClassification",
     "BERTForTokenClassification",
     "ConvNet",
+    "Denoiser",
     "GPTConfig",
     "Llama",
     "LlamaConfig",
@@ -37,7 +41,7 @@ __all__ = [
     "ResNet",
     "Transformer",
     "TransformerConfig",
+    "UNet",
     "ViT",
     "ViTConfig",
-    "UNet",
 ]
