@@ -122,10 +122,10 @@ def test_digits_come_from_those_given_with_their_labels(monkeypatch):
 
 
 def test_shapes_cover_what_their_names_say():
-    area = {name: scenes._shape(name, 40).mean().item() for name in NAMES[10:]}
+    area = {name: scenes.shape_ink(name, 40).mean().item() for name in NAMES[10:]}
     assert abs(area["circle"] - torch.pi / 4) < 0.01 and area["square"] == 1 and abs(area["triangle"] - 0.5) < 0.02
     for name in NAMES[10:]:
-        assert boxes_of(scenes._shape(name, 21)[None] > 0)[0].tolist() == [0.5, 0.5, 1, 1]
+        assert boxes_of(scenes.shape_ink(name, 21)[None] > 0)[0].tolist() == [0.5, 0.5, 1, 1]
 
 
 @pytest.mark.parametrize(("options", "message"), [

@@ -58,7 +58,7 @@ def make_scenes(number: int, digits: Images, seed: int, *, size: int = 64, objec
         raise ValueError(f"visible must lie in [0, 1], got {visible}")
     if not noise >= 0:
         raise ValueError(f"noise must be at least 0, got {noise}")
-    glyphs = [_tight(image[0]) for image in digits.images]
+    glyphs = [tight(image[0]) for image in digits.images]
     drawn = [_draw(glyphs, digits.labels, numbered_generator(seed, k), size, objects, sides, visible, noise)
              for k in range(number)]
     images, labels, masks = zip(*drawn, strict=True)
@@ -110,7 +110,7 @@ def _object(which: float, side: int, glyphs: Sequence[Tensor], labels: Tensor,
     """A label, and its ink (h, w) from 0 to 1; the longer of h and w is `side`."""
     kind = int(which * len(NAMES))  # at most len(NAMES) - 1: `which` is below 1
     if kind >= 10:
-        return kind, _shape(NAMES[kind], side)
+        return kind, shape_ink(NAMES[kind], side)
     place = int(torch.randint(len(glyphs), (), generator=generator))
     glyph = glyphs[place]
     h, w = (max(1, round(side * extent / max(glyph.shape))) for extent in glyph.shape)
@@ -118,7 +118,7 @@ def _object(which: float, side: int, glyphs: Sequence[Tensor], labels: Tensor,
     return int(labels[place]), ink / ink.max()  # a thin stroke made small pales
 
 
-def _shape(name: str, side: int) -> Tensor:
+def shape_ink(name: str, side: int) -> Tensor:
     """1 inside, 0 outside, (side, side); the triangle stands on its base."""
     center = (torch.arange(side) + 0.5) / side  # (side,), of pixels
     y, x = center[:, None], center[None, :]
@@ -138,7 +138,7 @@ def _placed(ink: Tensor, place: Sequence[float], size: int) -> Tensor:
     return F.pad(ink, (left, size - w - left, top, size - h - top))
 
 
-def _tight(image: Tensor) -> Tensor:
+def tight(image: Tensor) -> Tensor:
     """The part of a digit (28, 28) that holds its ink (h, w)."""
     rows, columns = ((image >= INK).any(axis).nonzero()[:, 0] for axis in (1, 0))
     return image[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]

@@ -72,8 +72,8 @@ def average_precision(found: Sequence[Detections], there: Sequence[Objects],
 
     `levels=[0.5]` gives AP50. For one class and level, detections of all images are taken from the surest down. One is right if
     its IoU with an object of its class that none before has taken is at least the level; it takes the one it overlaps most.
-    Precision at a recall is the best at that recall or any higher; the area is its mean at the recalls 0, .01, ... 1. A class of
-    which no object is there does not count. COCO's crowds, size ranges and limit of 100 detections an image are left out.
+    Precision at a recall is the best at that recall or any higher; the area is its mean at the recalls 0, .01, ... 1. A class
+    of which no object is there does not count. COCO's crowds, size ranges and limit of 100 detections an image are left out.
     Raises ValueError where the numbers of images differ, there is no object at all, or no level.
     """
     _check_images(found, there)
@@ -82,44 +82,45 @@ def average_precision(found: Sequence[Detections], there: Sequence[Objects],
         raise ValueError("there must hold at least one object, got none")
     if not levels:
         raise ValueError("levels must hold at least one IoU, got none")
-    areas = [_area(*_ranked(found, there, label, level)) for label in labels for level in levels]
+    mine, scores = (torch.cat([getattr(seen, name) for seen in found]) for name in ("labels", "scores"))  # (N,)
+    total = torch.cat([real.labels for real in there]).bincount().tolist()
+    overlap = [_same_class(*pair) for pair in zip(found, there, strict=True)]
+    areas = []
+    for level in levels:
+        right = torch.tensor([each for image in overlap for each in rights(*image, level)], dtype=torch.bool)  # (N,)
+        for label in labels:
+            order = scores[mine == label].argsort(descending=True, stable=True)
+            areas.append(_area(right.to(scores.device)[mine == label][order], total[label]))
     return sum(areas) / len(areas)
 
 
-def _ranked(found: Sequence[Detections], there: Sequence[Objects], label: int, level: float) -> tuple[Tensor, int]:
-    """Of one class: whether each detection is right, from the surest down (N,), and how many objects there are."""
-    scores, right, total = [], [], 0
-    for seen, real in zip(found, there, strict=True):
-        mine, theirs = seen.labels == label, real.labels == label  # (M,)
-        total += int(theirs.sum())
-        order = seen.scores[mine].argsort(descending=True, stable=True)
-        scores.append(seen.scores[mine][order])
-        right.append(taken(seen.boxes[mine][order], real.boxes[theirs], level) >= 0)
-    order = torch.cat(scores).argsort(descending=True, stable=True)  # (N,)
-    return torch.cat(right)[order], total
+def _same_class(seen: Detections, real: Objects) -> tuple[list[list[float]], list[int]]:
+    """IoU of M detections and N objects of an image (M, N), -1 where their classes differ, and the surest detections' order."""
+    differ = seen.labels[:, None] != real.labels  # (M, N)
+    overlap = iou(seen.boxes[:, None], real.boxes).masked_fill(differ, -1)  # (M, N)
+    return overlap.tolist(), seen.scores.argsort(descending=True, stable=True).tolist()
 
 
-def taken(boxes: Tensor, objects: Tensor, level: float) -> Tensor:
-    """Which object each detection takes, boxes (M, 4) from the surest down, objects (N, 4) -> (M,), or -1 where none is left.
+def rights(overlap: list[list[float]], order: list[int], level: float) -> list[bool]:
+    """Which of M detections are right, from their IoU with N objects (M, N), -1 for those of another class.
 
-    It takes the free object it overlaps most, if their IoU is at least `level`.
+    In their order, each takes the free object it overlaps most, if their IoU is at least `level`.
     """
-    overlap = iou(boxes[:, None], objects)  # (M, N)
-    result = torch.full((len(boxes),), -1)
-    for place in range(len(boxes) if len(objects) else 0):
-        best, which = overlap[place].max(0)
-        if best >= level:
-            result[place] = which
-            overlap[:, which] = -1  # it is no longer free
-    return result
+    free, right = set(range(len(overlap[0]))) if overlap else set(), [False] * len(overlap)
+    for place in order:
+        best = max(free, key=overlap[place].__getitem__, default=None)
+        if best is not None and overlap[place][best] >= level:
+            right[place] = True
+            free.remove(best)
+    return right
 
 
 def _area(right: Tensor, total: int) -> float:
     """Under precision against recall, from detections in order, right or wrong (N,), and the number of objects."""
-    hits = right.cumsum(0)  # (N,)
+    hits = right.cumsum(0).double()  # (N,)
     precision = hits / torch.arange(1, len(right) + 1, device=right.device)  # (N,)
     best = precision.flip(0).cummax(0).values.flip(0)  # (N,): at this recall or a higher one
-    at = torch.searchsorted((hits / total).double(), _recalls(right.device))  # (101,): the first to reach each recall
+    at = torch.searchsorted(hits / total, _recalls(right.device))  # (101,): the first to reach each recall
     return torch.cat([best, best.new_zeros(1)])[at.clamp(max=len(right))].mean().item()  # 0 where it is never reached
 
 
@@ -134,10 +135,11 @@ def kinds_of_error(found: Sequence[Detections], there: Sequence[Objects], *, lev
                    near: float = 0.1) -> dict[str, int]:
     """How often detections are right and how the others err, and how many objects are missed: counts by the names in `KINDS`.
 
-    Detections are sorted by what they meet (after Bolya et al. 2020), the first that holds: "right", an object of their class, at
-    least `level` of IoU, that no surer one has taken; "duplicate", one that is taken; "wrong class", an object of another class;
-    "poor box", one of their class at IoU from `near` to `level`; "nothing there". An object that no detection is right about is
-    "missed". Give only detections that are sure enough to be shown. Raises ValueError where the numbers of images differ.
+    Detections are sorted by what they meet (after Bolya et al. 2020), the first that holds: "right", an object of their class,
+    at least `level` of IoU, that no surer one has taken; "duplicate", one that is taken; "wrong class", an object of another
+    class; "poor box", one of their class at IoU from `near` to `level`; "nothing there". An object that no detection is right
+    about is "missed". Give only detections that are sure enough to be shown. Raises ValueError where the numbers of images
+    differ.
     """
     _check_images(found, there)
     counts = dict.fromkeys(KINDS, 0)
@@ -154,7 +156,7 @@ def kinds_of_error(found: Sequence[Detections], there: Sequence[Objects], *, lev
 
 
 def _kind(overlap: Tensor, same: Tensor, free: Tensor, level: float, near: float) -> tuple[str, int | None]:
-    """overlap, same, free (N,): of one detection with the objects, whether they are of its class, whether none has taken them."""
+    """Of one detection: its IoU with N objects, which are of its class, which are free -> its kind, the object it takes."""
     right = (overlap >= level) & same & free
     if right.any():
         return "right", int((overlap * right).argmax())

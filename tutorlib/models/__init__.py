@@ -9,6 +9,7 @@ from tutorlib.models.bert import (
     BERTForTokenClassification,
 )
 from tutorlib.models.convnet import ConvNet
+from tutorlib.models.detr import DETR, DETRConfig
 from tutorlib.models.diffusion import Denoiser
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.models.llama import Llama, LlamaConfig
@@ -23,6 +24,7 @@ from tutorlib.models.vit import ViT, ViTConfig
 
 __all__ = [
     "BERT",
+    "DETR",
     "GPT",
     "MLP",
     "VAE",
@@ -32,6 +34,7 @@ __all__ = [
     "BERTForSequenceClassification",
     "BERTForTokenClassification",
     "ConvNet",
+    "DETRConfig",
     "Denoiser",
     "GPTConfig",
     "Llama",

@@ -175,8 +175,8 @@ class Backbone(nn.Module):
 def sine_position(mask: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The code of each place: half of the coordinates say how far down it is, half how far across. (B, h, w) -> (B, h, w, D).
 
-    Rows and columns are counted over what is true in the mask, and scaled so that the last one stands at 2π: the code says which
-    part of the picture, whatever its size. Sines and cosines take turns (Carion et al. 2020, supplement A.4).
+    Rows and columns are counted over what is true in the mask, and scaled so that the last one stands at 2π: the code says
+    which part of the picture, whatever its size. Sines and cosines take turns (Carion et al. 2020, supplement A.4).
     """
     real = mask.to(torch.promote_types(dtype, torch.float32))  # (B, h, w)
     down, across = real.cumsum(1), real.cumsum(2)

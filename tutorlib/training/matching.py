@@ -14,7 +14,7 @@ CLASS, L1, GIOU = 1.0, 5.0, 2.0  # weights of the three terms, of cost and loss 
 NO_OBJECT = 0.1  # weight of "no object" among the classes, of which most predictions are
 
 
-class Objects(NamedTuple):
+class Targets(NamedTuple):
     """All objects of B images in a row: labels (M,), boxes (M, 4) as (cx, cy, w, h) in [0, 1], and the image of each (M,)."""
 
     labels: Tensor
@@ -22,7 +22,7 @@ class Objects(NamedTuple):
     image: Tensor
 
     @classmethod
-    def of(cls, labels: Sequence[Tensor], boxes: Sequence[Tensor]) -> "Objects":
+    def of(cls, labels: Sequence[Tensor], boxes: Sequence[Tensor]) -> "Targets":
         """From one tensor of labels and one of boxes an image."""
         image = torch.arange(len(labels)).repeat_interleave(torch.tensor([len(each) for each in labels]))
         return cls(torch.cat(list(labels)), torch.cat(list(boxes)), image.to(labels[0].device))
@@ -54,8 +54,8 @@ def assign_by_trying(costs: Sequence[Sequence[float]]) -> list[int]:
 def assign(costs: Sequence[Sequence[float]]) -> list[int]:
     """The same in O(M² Q), by shortest augmenting paths: the Hungarian method (Kuhn 1955; Jonker & Volgenant 1987).
 
-    Each row in turn looks for the cheapest way to a free column, on which rows that have one may move to another. `row_price` and
-    `price` (of columns) are such that no cost is below their sum, and what is assigned costs just that; so it is optimal.
+    Each row in turn looks for the cheapest way to a free column, on which rows that have one may move to another. `row_price`
+    and `price` (of columns) are such that no cost is below their sum, and what is assigned costs just that; so it is optimal.
     Raises ValueError for more rows than columns, and for costs that are no numbers.
     """
     columns = _columns(costs)
@@ -93,33 +93,33 @@ def _columns(costs: Sequence[Sequence[float]]) -> int:
     return columns
 
 
-def matching_costs(logits: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
+def matching_costs(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
     """What it would cost that a query answers for an object: logits (B, Q, C + 1), boxes (B, Q, 4) -> (M, Q).
 
     The probability, not its logarithm, of the object's class with a minus, 5 times the L1 distance, 2 times 1 - GIoU less a
     constant: those queries are cheap that are right already.
     """
-    probability = logits.softmax(-1)[objects.image]  # (M, Q, C + 1)
-    probability = probability[torch.arange(len(objects.labels)), :, objects.labels]  # (M, Q)
-    near, there = boxes[objects.image], objects.boxes[:, None]  # (M, Q, 4), (M, 1, 4)
+    probability = logits.softmax(-1)[targets.image]  # (M, Q, C + 1)
+    probability = probability[torch.arange(len(targets.labels)), :, targets.labels]  # (M, Q)
+    near, there = boxes[targets.image], targets.boxes[:, None]  # (M, Q, 4), (M, 1, 4)
     return -CLASS * probability + L1 * (near - there).abs().sum(-1) - GIOU * generalized_iou(near, there)
 
 
 @torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, objects: Objects) -> Tensor:
+def match(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
     """The query that answers for each object (M,), no query of an image twice, at the least total cost.
 
     Raises ValueError where an image has more objects than queries.
     """
-    counts = objects.image.bincount(minlength=len(logits)).tolist()  # (B,)
+    counts = targets.image.bincount(minlength=len(logits)).tolist()  # (B,)
     if max(counts, default=0) > logits.size(1):
         raise ValueError(f"an image must have at most as many objects as queries, {logits.size(1)}, got {max(counts)}")
-    costs = matching_costs(logits.float(), boxes.float(), objects).split(counts)  # B of (M_b, Q)
+    costs = matching_costs(logits, boxes, targets).split(counts)  # B of (M_b, Q)
     chosen = [column for image in costs for column in assign(image.tolist())]
     return torch.tensor(chosen, dtype=torch.int64, device=logits.device)
 
 
-def set_loss(logits: Tensor, boxes: Tensor, objects: Objects, query: Tensor, *, no_object: float = NO_OBJECT) -> Tensor:
+def set_loss(logits: Tensor, boxes: Tensor, targets: Targets, query: Tensor, *, no_object: float = NO_OBJECT) -> Tensor:
     """The loss where `query` (M,) answers for the objects: cross-entropy of all queries, L1 and GIoU of the matched ones.
 
     logits (B, Q, C + 1), boxes (B, Q, 4) -> scalar. The class of all other queries is "no object", with the weight `no_object`
@@ -127,20 +127,21 @@ def set_loss(logits: Tensor, boxes: Tensor, objects: Objects, query: Tensor, *, 
     """
     B, Q, classes = logits.shape
     target = torch.full((B, Q), classes - 1, device=logits.device)  # (B, Q): no object
-    target[objects.image, query] = objects.labels
+    target[targets.image, query] = targets.labels
     weight = torch.ones(classes, dtype=logits.dtype, device=logits.device)
     weight[-1] = no_object
     named = F.cross_entropy(logits.flatten(0, 1), target.flatten(), weight)
-    matched, number = boxes[objects.image, query], max(1, len(query))  # (M, 4)
-    distance = (matched - objects.boxes).abs().sum() / number
-    overlap = (1 - generalized_iou(matched, objects.boxes)).sum() / number
+    matched, number = boxes[targets.image, query], max(1, len(query))  # (M, 4)
+    distance = (matched - targets.boxes).abs().sum() / number
+    overlap = (1 - generalized_iou(matched, targets.boxes)).sum() / number
     return CLASS * named + L1 * distance + GIOU * overlap
 
 
-def detr_loss(logits: Tensor, boxes: Tensor, objects: Objects, *, no_object: float = NO_OBJECT) -> Tensor:
+def detr_loss(logits: Tensor, boxes: Tensor, targets: Targets, *, no_object: float = NO_OBJECT) -> Tensor:
     """The sum over N decoder layers of the loss of each, matched for itself: logits (N, B, Q, C + 1), boxes (N, B, Q, 4).
 
     All layers but the last are auxiliary: give `logits[-1:]` and `boxes[-1:]` to go without.
     """
-    layers = zip(logits.float(), boxes.float(), strict=True)
-    return sum(set_loss(*layer, objects, match(*layer, objects), no_object=no_object) for layer in layers)
+    precise = torch.promote_types(logits.dtype, torch.float32)  # bfloat16 has no place for a hundredth of a picture
+    layers = zip(logits.to(precise), boxes.to(precise), strict=True)
+    return sum(set_loss(*layer, targets, match(*layer, targets), no_object=no_object) for layer in layers)
