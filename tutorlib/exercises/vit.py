@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet
 
 check = ExerciseSheet()
 
@@ -131,61 +131,23 @@ def check_table(answer):
     return answer(torch.randn(10, 4), order)
 
 
-# 4: rollout
+# 4: the rollout of a network that looks nowhere
 
-def rollout(weights):
-    # a list of (B, H, T, T), first layer first
-    result = torch.eye(weights[0].size(-1))  # (T, T)
-    for layer in weights:
-        mixed = layer.mean(1) / 2 + torch.eye(layer.size(-1)) / 2  # (B, T, T)
-        result = mixed @ result  # later layers from the left
-    return result
+# a layer is I / 2 + J / 34, where J is all ones. J / 17 times itself is J / 17, so that
+# three layers give I / 8 + (1 - 1 / 8) J / 17; on the diagonal
+SHARE = 1 / 8 + 7 / 8 / 17
 
 
-def without_the_residual(weights):
-    result = torch.eye(weights[0].size(-1))
-    for layer in weights:
-        result = layer.mean(1) @ result
-    return result
-
-
-def from_the_right(weights):
-    result = torch.eye(weights[0].size(-1))
-    for layer in weights:
-        result = result @ (layer.mean(1) / 2 + torch.eye(layer.size(-1)) / 2)
-    return result
-
-
-def not_halved(weights):
-    result = torch.eye(weights[0].size(-1))
-    for layer in weights:
-        result = (layer.mean(1) + torch.eye(layer.size(-1))) @ result
-    return result
-
-
-def strongest_head(weights):
-    result = torch.eye(weights[0].size(-1))
-    for layer in weights:
-        result = (layer.amax(1) / 2 + torch.eye(layer.size(-1)) / 2) @ result
-    return result
-
-
-def the_last_layer(weights):
-    return weights[-1].mean(1)
-
-
-@check.exercise(4, "Rollout", reference=rollout, mistakes=[
-    (without_the_residual, "Half of what a layer passes on is its own input: the identity is missing."),
-    (from_the_right, "The order is the other way round: the last layer looks at what the layers before it made."),
-    (not_halved, "The rows must sum to 1: take half of the weights and half of the identity."),
-    (strongest_head, "Take the mean over the heads."),
-    (the_last_layer, "That is the last layer alone. Multiply all of them."),
+@check.exercise(4, "The rollout of a network that looks nowhere", reference=SHARE, tolerance=0.002, mistakes=[
+    (1 / 17, "Half of each layer is the residual path, and that leads from the class token to itself."),
+    (1 / 8, "That is the residual path through all three layers. Some of what went elsewhere comes back."),
+    ((1 / 2 + 1 / 34) ** 3, "That counts the ways that never leave the class token. It may go to a patch and come back."),
+    (1 / 2 + 1 / 34, "That is after one layer; multiply three."),
+    (1 / 8 + 1 / 17, "The two shares must sum to 1 over the row: the second is seven eighths of 1/17."),
+    (1 / 16 + 15 / 16 / 17, "That is for four layers."),
 ])
-def check_rollout(answer):
-    result = answer([torch.randn(2, 3, 5, 5).softmax(-1) for _ in range(3)])
-    if result.shape != (2, 5, 5):
-        raise Wrong("Return (B, T, T): a row for each place of the last layer, without heads.")
-    return result
+def check_share(answer):
+    return answer
 
 
 # 5: a finer grid
