@@ -26,7 +26,7 @@ from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.pairs import draw_pairs
 from tutorlib.data.photographs import MEAN, STD
 from tutorlib.evaluation.classification import accuracy
-from tutorlib.layers import ConvNorm, encoder_layer
+from tutorlib.layers import BatchNorm, ConvNorm, encoder_layer
 from tutorlib.models import MobileNetV2, ResNet, ViT, ViTConfig
 from tutorlib.models.vit import patches
 from tutorlib.pretrained import load
@@ -36,10 +36,10 @@ from tutorlib.training.augmentation import move, rotate, shift
 SIDE, PATCH, BATCH, FIRST = 28, 7, 32, 4
 CONFIG = ViTConfig(SIDE, PATCH, in_channels=1, num_classes=10, width=64, num_heads=4, num_layers=3)
 SIZES = 100, 300, 1000, 4000  # digits to learn from
-STEPS = {100: 400, 300: 700, 1000: 700, 4000: 1600, "augmented": 2400, "pairs": 600, "long": 2400}
+STEPS = {100: 400, 300: 700, 1000: 700, 4000: 1600, "augmented": 2400, "pairs": 600, "long": 1800}
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
 LABELS = 30, 100, 300  # digits with a label, for the features of MobileNetV2
-FEATURE_SIDE = 112  # pixels that MobileNetV2 is given
+FEATURE_SIDE = 96  # pixels that MobileNetV2 is given
 PENALTIES = 1e-4, 1e-3, 1e-2, 1e-1, 1.0
 
 
@@ -145,14 +145,14 @@ def main() -> None:
     options = parser.parse_args()
     record = opened(options)
     tune(record, options.record)
+    for kind, run in {"baselines": baselines, "few": few}.items():
+        if kind not in record:
+            record[kind] = run(options.seeds)
+            write(options.record, record)
     for job in jobs(options.seeds):
         if not any(all(run[key] == value for key, value in job.items()) for run in record["runs"]):
             rate = chosen(record, job["task"], job["network"])
             record["runs"].append(job | {"rate": rate} | trained(job, rate, options.record))
-            write(options.record, record)
-    for kind, run in {"baselines": baselines, "few": few}.items():
-        if kind not in record:
-            record[kind] = run(options.seeds)
             write(options.record, record)
 
 
@@ -370,7 +370,7 @@ def best_penalty(data: Images, validation: Images) -> float:
 def linear(data: Images, test: Images, penalty: float) -> float:
     """A linear map of the inputs (n, ...), cross-entropy and a penalty on its squares, to its minimum; accuracy on `test`."""
     mean = data.images.flatten(1).mean(0)
-    scale = data.images.flatten(1).std()  # one number for all inputs
+    scale = (data.images.flatten(1) - mean).std()  # one number for all inputs
     inputs, others = ((part.images.flatten(1) - mean) / scale for part in (data, test))
     weight = torch.zeros(inputs.size(1) + 1, 10, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
@@ -398,7 +398,7 @@ def few(seeds: list[int]) -> list[dict]:
             data, rest = sample(max(LABELS), seed)
             known = Images(features(model, data.images), data.labels)
             if seed == seeds[0]:  # the penalty, once for all, on digits of neither set
-                others = Images(features(model, rest.images[:300]), rest.labels[:300])
+                others = Images(features(model, rest.images[:100]), rest.labels[:100])
                 penalty = best_penalty(Images(known.images[:100], known.labels[:100]), others)
             for n in LABELS:
                 some = Images(known.images[:n], known.labels[:n])
@@ -408,12 +408,14 @@ def few(seeds: list[int]) -> list[dict]:
 
 
 def untrained(seed: int) -> MobileNetV2:
-    """Drawn weights; batch norms that know the mean and the spread of digits, without which nothing would come through."""
+    """Drawn weights; batch norms that know the mean and the spread of 64 digits, without which nothing would come through."""
     torch.manual_seed(seed)
     model = MobileNetV2().train()
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.momentum = 1.0  # keep what this batch says, and nothing of the start
     with torch.no_grad():
-        for some in sample(320, seed)[0].images.split(32):
-            model.blocks(enlarged(some))
+        model.blocks(enlarged(sample(100, seed)[0].images[:64]))
     return model.eval()
 
 
