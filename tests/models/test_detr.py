@@ -68,7 +68,9 @@ def test_what_lies_in_the_padding_does_not_matter_beyond_the_reach_of_the_convol
 def test_positions_by_hand():
     mask = torch.ones(1, 2, 4, dtype=torch.bool)
     mask[:, :, 3] = False  # one column of padding: three real ones reach 2 pi
-    code = sine_position(mask, 8, torch.float64)[0]
+    code = sine_position(mask, 8, 10000.0, torch.float64)[0]
+    assert torch.equal(code[..., ::4], sine_position(mask, 8, 20.0, torch.float64)[0, ..., ::4])  # the first wave is as long
+    assert sine_position(mask, 8, 20.0)[0, 0, 0, 2].item() == pytest.approx(math.sin(math.pi / 20 ** 0.5), abs=1e-5)
     for row in range(2):
         for column in range(3):
             places = 2 * math.pi * (row + 1) / 2, 2 * math.pi * (column + 1) / 3
@@ -165,6 +167,7 @@ def test_overfits_one_batch():
 
 @pytest.mark.parametrize(("options", "message"), [
     (dict(width=18), "width must be a multiple of 4"), (dict(num_queries=0), "num_queries must be at least 1, got 0"),
+    (dict(base=0), "base must be a number above 0"),
     (dict(num_heads=3), "width must be a positive multiple of num_heads"), (dict(widths=(8,)), "depths and widths must be")])
 def test_sizes_that_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

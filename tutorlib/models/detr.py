@@ -32,6 +32,7 @@ class DETRConfig:
     num_decoder_layers: int = 6
     dropout: float = 0.1
     activation: str = "relu"
+    base: float = 10000.0  # of the positions' wavelengths; a small map wants shorter ones, as 20 (Liu et al. 2022)
     in_channels: int = 3
     depths: tuple[int, ...] = (3, 4, 6, 3)  # of the ResNet, as what follows
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
@@ -44,6 +45,8 @@ class DETRConfig:
         check_config(self)
         if self.width % 4:
             raise ValueError(f"width must be a multiple of 4, sine and cosine of two coordinates, got {self.width}")
+        if not self.base > 0:
+            raise ValueError(f"base must be a number above 0, got {self.base}")
 
 
 class DETR(nn.Module):
@@ -102,7 +105,7 @@ class DETR(nn.Module):
         check_images(images)
         features = self.projection(self.backbone(images))  # (B, D, H/32, W/32)
         mask = _small_mask(images, pixel_mask, features)  # (B, H/32, W/32)
-        position = sine_position(mask, self.config.width, features.dtype).flatten(1, 2)  # (B, S, D)
+        position = sine_position(mask, self.config.width, self.config.base, features.dtype).flatten(1, 2)  # (B, S, D)
         padding_mask = None if pixel_mask is None else mask.flatten(1)  # (B, S)
         memory = features.flatten(2).mT  # (B, S, D)
         for layer in self.encoder:
@@ -172,7 +175,7 @@ class Backbone(nn.Module):
         return self.blocks(self.pool(self.stem(images)))
 
 
-def sine_position(mask: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def sine_position(mask: Tensor, width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tensor:
     """The code of each place: half of the coordinates say how far down it is, half how far across. (B, h, w) -> (B, h, w, D).
 
     Rows and columns are counted over what is true in the mask, and scaled so that the last one stands at 2π: the code says
@@ -184,7 +187,7 @@ def sine_position(mask: Tensor, width: int, dtype: torch.dtype = torch.float32) 
     place = 2 * math.pi * torch.stack([down, across], -1)  # (B, h, w, 2)
     half = width // 2
     exponent = torch.arange(0, half, 2, device=real.device, dtype=real.dtype) / half  # (D/4,)
-    angle = place.unsqueeze(-1) * 10000.0 ** -exponent  # (B, h, w, 2, D/4)
+    angle = place.unsqueeze(-1) * base ** -exponent  # (B, h, w, 2, D/4)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-3).to(dtype)  # (B, h, w, D)
 
 
