@@ -200,7 +200,7 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
         print(record["curve"][-1], flush=True)
         spent += time.perf_counter() - begun  # evaluating is not training
 
-    every, start = max(1, options.steps // 12), time.perf_counter()
+    every, start = max(1, options.steps // 8), time.perf_counter()
     model, losses, _ = run(pool, options.seed, options.steps, BATCH, loss_of(), evaluate, every)
     record["parameters"] = sum(p.numel() for p in model.parameters())
     record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
@@ -270,7 +270,7 @@ def save_weights(model: DETR, path: Path) -> None:
     """Two bytes a weight."""
     from safetensors.torch import save_file
 
-    save_file({name: weight.half() for name, weight in model.state_dict().items()}, path)
+    save_file({name: weight.half().contiguous() for name, weight in model.state_dict().items()}, path)
 
 
 def load_weights(path: Path) -> DETR:
