@@ -14,6 +14,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from tutorlib.training.augmentation import move, rotate, shift
 SIDE, PATCH, BATCH, FIRST = 28, 7, 32, 4
 CONFIG = ViTConfig(SIDE, PATCH, in_channels=1, num_classes=10, width=64, num_heads=4, num_layers=3)
 SIZES = 100, 300, 1000, 4000  # digits to learn from
-STEPS = {100: 400, 300: 700, 1000: 700, 4000: 1600, "augmented": 2400, "pairs": 600, "long": 1800}
+STEPS = {100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, "pairs": 500}
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
 LABELS = 30, 100, 300  # digits with a label, for the features of MobileNetV2
 FEATURE_SIDE = 96  # pixels that MobileNetV2 is given
@@ -94,8 +95,9 @@ class AttentionOnTop(nn.Module):
         return places.mT.unflatten(2, states.shape[2:])
 
 
-def vit(patch: int = PATCH, stem: type[nn.Module] | None = None, positions: bool = True, looks: bool = True) -> ViT:
-    model = ViT(ViTConfig(**vars(CONFIG) | {"patch_size": patch}))
+def vit(classes: int = 10, *, patch: int = PATCH, stem: type[nn.Module] | None = None, positions: bool = True,
+        looks: bool = True) -> ViT:
+    model = ViT(ViTConfig(**vars(CONFIG) | {"num_classes": classes, "patch_size": patch}))
     if stem is not None:
         model.patches = stem(CONFIG.width)
     if not positions:
@@ -107,49 +109,65 @@ def vit(patch: int = PATCH, stem: type[nn.Module] | None = None, positions: bool
     return model
 
 
-def resnet(attention: bool = False) -> ResNet:
+def resnet(classes: int = 10, *, attention: bool = False) -> ResNet:
     """Three stages of one block, 28, 14 and 7 pixels a side; a step costs about as much as one of the ViT."""
-    model = ResNet((1, 1, 1), (8, 16, 32), num_classes=10, in_channels=1, stem_width=8, small_images=True)
+    model = ResNet((1, 1, 1), (8, 16, 32), num_classes=classes, in_channels=1, stem_width=8, small_images=True)
     if attention:
         model.blocks.append(AttentionOnTop(32))
     return model.to(memory_format=torch.channels_last)
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
+# Of a number of classes: ten digits, or two answers.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ViT": vit,
     "ResNet": resnet,
-    "ViT, no positions": lambda: vit(positions=False),
-    "ViT, equal weights": lambda: vit(looks=False),
-    "ResNet, attention on top": lambda: resnet(attention=True),
-    "ViT, patches of 4": lambda: vit(4),
-    "ViT, patches of 14": lambda: vit(14),
-    "ViT, one patch": lambda: vit(28),
-    "ViT, stem": lambda: vit(stem=Stem),
-    "ViT, stem inside patches": lambda: vit(stem=StemInside),
-    "ViT, strips": lambda: vit(stem=Strips),
+    "ViT, no positions": partial(vit, positions=False),
+    "ViT, equal weights": partial(vit, looks=False),
+    "ResNet, attention on top": partial(resnet, attention=True),
+    "ViT, patches of 4": partial(vit, patch=4),
+    "ViT, patches of 14": partial(vit, patch=14),
+    "ViT, one patch": partial(vit, patch=28),
+    "ViT, stem": partial(vit, stem=Stem),
+    "ViT, stem inside patches": partial(vit, stem=StemInside),
+    "ViT, strips": partial(vit, stem=Strips),
 }
 # What is done to every image, of both sets, by permutations of a seed. For a ViT "both" is another naming of its weights.
 SHUFFLES = "patches", "inside", "both", "pixels"
-ISOLATED = [("ResNet", "both"), ("ViT", "both"), ("ResNet", "patches"), ("ResNet", "inside"), ("ViT", "pixels"),
-            ("ViT, no positions", ""), ("ViT, stem", ""), ("ViT, stem inside patches", ""), ("ViT, stem", "inside"),
-            ("ViT, equal weights", ""), ("ResNet, attention on top", ""), ("ResNet", "pixels"), ("ViT, strips", "")]
-PATCHES = "ViT, patches of 14", "ViT, one patch", "ViT, patches of 4"
-ON_PAIRS = [("ViT", "pairs"), ("ResNet", "pairs"), ("ViT, equal weights", "pairs"), ("ResNet, attention on top", "pairs"),
-            ("ResNet", "near pairs"), ("ViT", "near pairs")]
+# Of each part the trainings: network, digits to learn from (of pairs none), and what is done to them.
+PARTS: dict[str, list[tuple[str, str, int, str]]] = {
+    "whole": [("ViT", "digits", 1000, ""), ("ResNet", "digits", 1000, "")],
+    "shuffled": [("ViT", "digits", 1000, "both"), ("ResNet", "digits", 1000, "both")],
+    "pairs": [("ViT", "pairs", 0, ""), ("ResNet", "pairs", 0, "")],
+    "comparing": [("ViT, equal weights", "pairs", 0, ""), ("ResNet, attention on top", "pairs", 0, "")],
+    "neighbors": [("ResNet", "digits", 1000, "patches"), ("ResNet", "digits", 1000, "inside"),
+                  ("ViT", "digits", 1000, "pixels"), ("ViT, no positions", "digits", 1000, ""),
+                  ("ViT, strips", "digits", 1000, "")],
+    "stem": [("ViT, stem", "digits", 1000, ""), ("ViT, stem inside patches", "digits", 1000, ""),
+             ("ViT, stem", "digits", 1000, "inside")],
+    "augmented": [("ViT", "digits", 1000, "augmented"), ("ResNet", "digits", 1000, "augmented")],
+    "sizes": [(name, "digits", n, "") for n in (100, 4000, 300) for name in ("ViT", "ResNet")],
+    "all augmented": [("ViT", "digits", 4000, "augmented"), ("ResNet", "digits", 4000, "augmented")],
+    "near": [("ResNet", "near pairs", 0, ""), ("ViT", "near pairs", 0, "")],
+    "patches": [("ViT, patches of 14", "digits", 1000, ""), ("ViT, one patch", "digits", 1000, ""),
+                ("ViT, patches of 4", "digits", 1000, "")],
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write; weights go beside it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of weights, digits, batches and shuffles")
+    parser.add_argument("--only", nargs="+", choices=["tuning", *PARTS, "baselines", "few"], help="parts (default: all)")
     options = parser.parse_args()
+    wanted = options.only or ["tuning", "baselines", "few", *PARTS]
     record = opened(options)
-    tune(record, options.record)
+    if "tuning" in wanted:
+        tune(record, options.record)
     for kind, run in {"baselines": baselines, "few": few}.items():
-        if kind not in record:
+        if kind in wanted and kind not in record:
             record[kind] = run(options.seeds)
             write(options.record, record)
-    for job in jobs(options.seeds):
+    for job in (job for part in PARTS if part in wanted for job in jobs(part, options.seeds)):
         if not any(all(run[key] == value for key, value in job.items()) for run in record["runs"]):
             rate = chosen(record, job["task"], job["network"])
             record["runs"].append(job | {"rate": rate} | trained(job, rate, options.record))
@@ -176,24 +194,11 @@ def write(path: Path, record: dict) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def jobs(seeds: list[int]) -> list[dict]:
-    """Every training: the task, the network, how many digits, what is done to them, for how many steps, the seed."""
-    def job(network: str, digits: int, shuffle: str = "", augmented: bool = False) -> dict:
-        return {"task": "digits", "network": network, "digits": digits, "shuffle": shuffle, "augmented": augmented,
-                "steps": STEPS["augmented" if augmented else digits]}
-
-    def on_pairs(network: str, task: str, steps: str = "pairs") -> dict:
-        return {"task": task, "network": network, "digits": 0, "shuffle": "", "augmented": False, "steps": STEPS[steps]}
-
-    both = "ViT", "ResNet"
-    order = [job(name, 1000) for name in both] + [on_pairs(*names) for names in ON_PAIRS[:4]]
-    order += [job(name, 1000, shuffle) for name, shuffle in ISOLATED[:5]] + [job(name, 1000, augmented=True) for name in both]
-    order += [job(name, 100) for name in both] + [job(name, 1000, shuffle) for name, shuffle in ISOLATED[5:9]]
-    order += [job(name, 4000) for name in both] + [job(name, 4000, augmented=True) for name in both]
-    order += [on_pairs(*names) for names in ON_PAIRS[4:]] + [job(name, 300) for name in both]
-    order += [job(name, 1000, shuffle) for name, shuffle in ISOLATED[9:]] + [job(name, 1000) for name in PATCHES]
-    order += [on_pairs("ResNet", "pairs", "long")]
-    return [each | {"seed": seed} for each in order for seed in seeds]
+def jobs(part: str, seeds: list[int]) -> list[dict]:
+    """The trainings of a part: task, network, number of digits, what is done to them, steps, seed."""
+    return [{"task": task, "network": network, "digits": digits, "change": change, "seed": seed,
+             "steps": STEPS["augmented" if change == "augmented" else digits or "pairs"]}
+            for network, task, digits, change in PARTS[part] for seed in seeds]
 
 
 def sample(number: int, seed: int) -> tuple[Images, Images]:
@@ -264,17 +269,21 @@ def first_losses(build: Callable[[], nn.Module], seed: int) -> list[float]:
 
 
 def tune(record: dict, path: Path) -> None:
-    """Try every rate for both networks and tasks, on data of a seed of their own, and choose the best of each."""
+    """Try every rate for both networks and tasks, for half the steps, on data of a seed of their own."""
     data, rest = sample(1000, seed=100)
-    sets = {"digits": (digit_batches(data, 100), Images(rest.images[:1000], rest.labels[:1000]), STEPS[1000]),
-            "pairs": (FreshPairs(100, near=False), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"])}
+    sets = {"digits": (digit_batches(data, 100), Images(rest.images[:1000], rest.labels[:1000]), STEPS[1000] // 2),
+            "pairs": (FreshPairs(100, near=False), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"] // 2)}
     for task, name, rate in product(sets, ("ViT", "ResNet"), RATES):
         setting = {"task": task, "network": name, "rate": rate}
         if not any(all(tried[key] == value for key, value in setting.items()) for tried in record["tuning"]):
             batches, validation, steps = sets[task]
-            model, _, _ = fitted(NETWORKS[name], batches, steps, 100, rate)
+            model, _, _ = fitted(built(name, task), batches, steps, 100, rate)
             record["tuning"].append(setting | {"accuracy": accuracy(model, *validation)})
             write(path, record)
+
+
+def built(network: str, task: str) -> Callable[[], nn.Module]:
+    return partial(NETWORKS[network], 10 if task == "digits" else 2)
 
 
 def chosen(record: dict, task: str, network: str) -> float:
@@ -287,16 +296,16 @@ def trained(job: dict, rate: float, path: Path) -> dict:
     """One run: its last losses, the test accuracy at each quarter, and what is measured of the finished network."""
     batches, test = of_job(job)
     start = time.process_time()
-    model, losses, found = fitted(NETWORKS[job["network"]], batches, job["steps"], job["seed"], rate,
+    model, losses, found = fitted(built(job["network"], job["task"]), batches, job["steps"], job["seed"], rate,
                                   evaluate=lambda model: accuracy(model, *test), evaluate_every=job["steps"] // 4)
     seconds = time.process_time() - start
     result = {"accuracy": found[-1][1], "on the way": [value for _, value in found],
               "loss": round(sum(losses[-50:]) / 50, 5), "seconds": round(seconds, 1)}
-    if job["network"] in ("ViT", "ResNet") and not job["shuffle"] and job["digits"] >= 1000:
+    if job["network"] in ("ViT", "ResNet") and job["change"] in ("", "augmented") and job["digits"] >= 1000:
         result["moved"] = moved_accuracy(model, test)
     if job["network"] == "ViT":
         result["positions"] = [[round(x, 3) for x in row] for row in position_likeness(model).tolist()]
-    if job["augmented"] and job["digits"] == max(SIZES) and job["seed"] == 0:
+    if job["change"] == "augmented" and job["digits"] == max(SIZES) and job["seed"] == 0:
         save(model, path.with_name(f"{path.stem}_{job['network'].lower()}.safetensors"))
     print(job, result["accuracy"], result["seconds"], flush=True)
     return result
@@ -308,9 +317,9 @@ def of_job(job: dict) -> tuple[Callable[[int], tuple], Images]:
     if job["task"] != "digits":
         return FreshPairs(seed, near), draw_pairs(1000, numbered_generator(200 + seed, 0), near=near)
     data, test = sample(job["digits"], seed)[0], load_digits().test
-    if job["shuffle"]:
-        data, test = (Images(shuffled(part.images, job["shuffle"], seed), part.labels) for part in (data, test))
-    return digit_batches(data, seed, job["augmented"]), test
+    if job["change"] in SHUFFLES:
+        data, test = (Images(shuffled(part.images, job["change"], seed), part.labels) for part in (data, test))
+    return digit_batches(data, seed, job["change"] == "augmented"), test
 
 
 def moved_accuracy(model: nn.Module, test: Images) -> list[float]:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.closeness import assert_same
-from tutorlib.evaluation.classification import accuracy
 from tutorlib.models.vit import patches
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +38,16 @@ def test_first_losses_are_those_of_the_record(program, record, name):
         assert losses[0] == pytest.approx(math.log(10), abs=1e-5)  # zero logits
 
 
-def test_the_record_is_whole(program, record):
-    jobs = program["jobs"](record["seeds"])
-    assert len(record["seeds"]) >= 3 and len(record["runs"]) == len(jobs)
-    for job, run in zip(jobs, record["runs"], strict=True):
-        assert job.items() <= run.items() and run["rate"] == program["chosen"](record, job["task"], job["network"])
-    assert {len(record["tuning"]), len(program["RATES"]) * 4} == {12}
-    assert record["baselines"] and record["few"]
+def test_the_parts_that_the_record_holds_are_whole(program, record):
+    assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 4 * len(program["RATES"])  # two networks, two tasks
+    recorded = [part for part in program["PARTS"] if any(job.items() <= run.items() for run in record["runs"]
+                                                         for job in program["jobs"](part, record["seeds"]))]
+    assert recorded == ["whole", "shuffled", "pairs", "comparing"]  # what the page reads
+    jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
+    assert len(jobs) == len(record["runs"])
+    for job in jobs:
+        (run,) = [run for run in record["runs"] if job.items() <= run.items()]
+        assert run["rate"] == program["chosen"](record, job["task"], job["network"])
 
 
 def test_samples_are_balanced_and_nested(program):
@@ -125,25 +127,24 @@ def test_likeness_of_positions_by_hand(program):
     assert_same(likeness[:8, 8:], -torch.ones(8, 8))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vit", "resnet"])
-def test_weights_give_the_recorded_accuracy(program, record, name):
+def test_saved_weights_come_back_but_for_rounding(program, tmp_path):
     pytest.importorskip("safetensors.torch")
-    path = RECORD.with_name(f"train_vit_{name}.safetensors")
-    assert path.stat().st_size < 1_000_000
-    model = program["load_weights"](path, program[name])
-    expected = next(run["accuracy"] for run in record["runs"] if run["augmented"] and run["digits"] == 4000
-                    and run["network"].lower() == name and run["seed"] == record["seeds"][0])
-    assert accuracy(model, *program["load_digits"]().test) == pytest.approx(expected, abs=0.004)  # float16 weights
+    torch.manual_seed(3)
+    for build in (program["vit"], program["resnet"]):
+        model = build().eval()
+        program["save"](model, tmp_path / "weights.safetensors")
+        again = program["load_weights"](tmp_path / "weights.safetensors", build).state_dict()
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_the_drawing_shows_the_record(record):
     drawing = ElementTree.parse(ROOT / "book" / "drawings" / "vit-two.svg")
     shown = {node.get("data-of"): node.text for node in drawing.iter() if node.get("data-of")}
     for key, text in shown.items():
-        network, task, shuffle = key.split("/")
-        found = [run["accuracy"] for run in record["runs"] if (run["network"], run["task"], run["shuffle"], run["augmented"])
-                 == (network, task, shuffle, False) and run["digits"] in (0, 1000) and run["steps"] in (600, 700)]
+        network, task, change = key.split("/")
+        found = [run["accuracy"] for run in record["runs"] if (run["network"], run["task"], run["change"])
+                 == (network, task, change) and run["digits"] in (0, 1000)]
         assert len(found) == len(record["seeds"]) and f"{sum(found) / len(found):.2f}".lstrip("0") == text, key
     assert len(shown) == 6
 
