@@ -4,13 +4,20 @@
 
 writes the scores, each {judge, frechet, nearest}: the share of drawn digits that a judge, trained on other digits, reads as
 asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
-the nearest training digit. Parts: `long` (1,500 steps on either path; the curve, guidance, number of steps, loss by time),
-`targets` (two paths, three targets, seeds, with and without averaged weights), `relay` (two targets take turns),
-`vae`, `again` (the long run from other seeds). Weights of judge and long runs lie beside it in float16. The record is written
-after every run, so that one that is cut leaves what it reached.
+the nearest training digit. Parts: `real` (what needs no training), `long` (1,500 steps on either path; the curve, guidance,
+number of steps, errors by time), `targets` (two paths, three targets, seeds, with and without averaged weights) and `relay`
+(two of them take turns), `vae`, `few` (the same network on 20 digits), `again` (the long run from other seeds). Weights of
+judge and long runs lie beside it in float16. The record is written after every run, so that one that is cut leaves what it
+reached, and `--parts` adds what is missing.
+
+    python experiments/train_diffusion.py experiments/records/train_diffusion.json --drawing book/drawings/digits-drawn.svg
+
+draws the first figure of the chapter with the kept weights.
 """
 
 import argparse
+import base64
+import io
 import json
 import math
 import platform
@@ -23,7 +30,21 @@ from torch import Tensor, nn
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import load_digits
 from tutorlib.device import has_fast_bfloat16, seed_everything
-from tutorlib.diffusion import CLEAN, NOISE, VELOCITY, Denoise, at, bounded, cosine, denoiser, guided, mix, sample, straight
+from tutorlib.diffusion import (
+    CLEAN,
+    NOISE,
+    VELOCITY,
+    Denoise,
+    at,
+    bounded,
+    cosine,
+    denoiser,
+    guided,
+    mix,
+    sample,
+    straight,
+    walk,
+)
 from tutorlib.evaluation import accuracy
 from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
 from tutorlib.models import ConvNet
@@ -41,25 +62,24 @@ STEPS, WEIGHT = 10, 1.5  # of sampling; of guidance
 PATHS = {"straight": straight, "cosine": cosine}
 TARGETS = {"image": CLEAN, "noise": NOISE, "velocity": VELOCITY}
 TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+PARTS = ["real", "long", "targets", "vae", "few", "again"]
+DEVIATIONS = (0.3, 1.0, 1.5, 2.0, 3.0)  # that the autoencoder grants a pixel
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 
 
 def main() -> None:
     options = arguments()
     torch.set_num_threads(1)
+    if options.drawing:
+        write_drawing(load_weights(options.record.with_suffix(".safetensors"))["straight"], options.drawing)
+    else:
+        train_all(options)
+
+
+def train_all(options: argparse.Namespace) -> None:
     experiment = Experiment(options)
-    experiment.real()
-    networks = {"judge": experiment.judge}
-    for path in PATHS:
-        networks[path] = experiment.long(path, options.seeds[0])
-        save_weights(networks, options.record.with_suffix(".safetensors"))
-        experiment.sweep(path, networks[path])
-    experiment.vaes()
-    for seed in options.seeds:
-        trained = {(path, target): experiment.target(path, target, seed) for path in PATHS for target in TARGETS}
-        experiment.relay("cosine", trained["cosine", "image"], trained["cosine", "noise"], seed)
-    for seed in options.again:
-        experiment.again("straight", seed)
+    for part in options.parts:
+        getattr(experiment, part)()
 
 
 def arguments() -> argparse.Namespace:
@@ -69,6 +89,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short", type=int, default=300, help="steps of the runs that are compared (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the runs that are compared (default: 0 1)")
     parser.add_argument("--again", type=int, nargs="*", default=[1], help="other seeds of the long run (default: 1)")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS,
+                        help="train these alone and add them to a record that is there (default: all, anew)")
+    parser.add_argument("--drawing", type=Path, help="train nothing; draw with the kept weights, into this SVG file")
     return parser.parse_args()
 
 
@@ -131,6 +154,12 @@ class Experiment:
         digits = load_digits()
         self.images, self.labels = signed(digits.train.images[:TRAINED_ON]), digits.train.labels[:TRAINED_ON]
         self.other, self.held_out = digits.train, signed(digits.test.images)
+        if options.parts != PARTS:
+            self.record = json.loads(options.record.read_text())
+            self.record |= {part: [] for part in options.parts if part not in ("real", "long")}
+            self.judge = load_weights(options.record.with_suffix(".safetensors"))["judge"]
+            self.features = self.features_of(self.held_out)
+            return
         start = time.process_time()
         self.judge = train_judge(digits.train.images[TRAINED_ON:], digits.train.labels[TRAINED_ON:])
         self.features = self.features_of(self.held_out)
@@ -142,7 +171,7 @@ class Experiment:
             "autocast": str(self.fast), "parameters": sum(p.numel() for p in Denoiser().parameters()),
             "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
             "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
-            "real": {}, "long": {}, "vae": [], "targets": [], "relay": [], "again": [],
+            "real": {}, "long": {}, "targets": [], "relay": [], "vae": [], "few": [], "again": [],
         }
 
     def add(self, part: str, **entry) -> None:
@@ -192,7 +221,15 @@ class Experiment:
         self.record["real"] = scores
         self.write(scores)
 
-    def long(self, path: str, seed: int) -> Denoiser:
+    def long(self) -> None:
+        """Either path, and its dials."""
+        networks = {"judge": self.judge}
+        for path in PATHS:
+            networks[path] = self.train_long(path, self.options.seeds[0])
+            save_weights(networks, self.options.record.with_suffix(".safetensors"))
+            self.sweep(path, networks[path])
+
+    def train_long(self, path: str, seed: int) -> Denoiser:
         curve, start = [], time.process_time()
         spent = 0.0
 
@@ -243,7 +280,13 @@ class Experiment:
             found.append(round((clean - images).square().mean().item(), 5))
         return found
 
-    def target(self, path: str, target: str, seed: int) -> Denoiser:
+    def targets(self) -> None:
+        """Each path with each target, and the relay of two networks."""
+        for seed in self.options.seeds:
+            trained = {(path, target): self.train_target(path, target, seed) for path in PATHS for target in TARGETS}
+            self.relay("cosine", trained["cosine", "image"], trained["cosine", "noise"], seed)
+
+    def train_target(self, path: str, target: str, seed: int) -> Denoiser:
         network, average, losses = run(self.images, self.labels, path, target, self.options.short, seed, fast=self.fast)
         self.add("targets", path=path, target=target, seed=seed, loss=round(sum(losses[-100:]) / 100, 4),
                  **self.drawn_score(average, target, path), raw=self.drawn_score(network, target, path),
@@ -259,9 +302,9 @@ class Experiment:
                 return lambda noisy, time: (first if time[0] > 0.5 else second)(noisy, time)
             self.add("relay", path=path, order=name, seed=seed, **self.score(self.draw(both, path), asked_for(DRAWN)))
 
-    def vaes(self) -> None:
+    def vae(self) -> None:
         for seed in self.options.seeds:
-            for deviation in (0.1, 0.2, 0.3, 0.5, 1.0):
+            for deviation in DEVIATIONS:
                 vae, generator = train_vae(self.images, self.labels, deviation, seed), torch.Generator().manual_seed(1000)
                 with torch.no_grad():
                     drawn = vae.decode(torch.randn(DRAWN, vae.code, generator=generator), asked_for(DRAWN))
@@ -270,10 +313,23 @@ class Experiment:
                 self.add("vae", deviation=deviation, seed=seed, **self.score(drawn, asked_for(DRAWN)),
                          error=round((again - self.held_out[:DRAWN]).square().mean().item(), 4))
 
-    def again(self, path: str, seed: int) -> None:
-        network, average, _ = run(self.images, self.labels, path, "velocity", self.options.steps, seed, fast=self.fast)
-        self.add("again", path=path, seed=seed, **self.drawn_score(average, "velocity", path),
-                 raw=self.drawn_score(network, "velocity", path))
+    def few(self) -> None:
+        """The short run of the velocity on the first 20 digits, and where its drawings lie."""
+        for seed in self.options.seeds:
+            some = self.images[:20]
+            _, average, _ = run(some.repeat(4, 1, 1, 1), self.labels[:20].repeat(4), "straight", "velocity",
+                                self.options.short, seed, fast=self.fast)
+            drawn = self.draw(lambda labels, network=average: drawing(network, "velocity", "straight", labels), "straight")
+            self.add("few", digits=len(some), seed=seed, nearest=round(nearest(drawn, some)[0].mean().item(), 3),
+                     held_out=round(nearest(self.held_out[:DRAWN], some)[0].mean().item(), 3))
+
+    def again(self) -> None:
+        """The long run on the straight path from other seeds."""
+        for seed in self.options.again:
+            network, average, _ = run(self.images, self.labels, "straight", "velocity", self.options.steps, seed,
+                                      fast=self.fast)
+            self.add("again", path="straight", seed=seed, **self.drawn_score(average, "velocity", "straight"),
+                     raw=self.drawn_score(network, "velocity", "straight"))
 
 
 def train_vae(images: Tensor, labels: Tensor, deviation: float, seed: int, steps: int = 1500) -> VAE:
@@ -316,6 +372,46 @@ def load_weights(path: Path) -> dict[str, nn.Module]:
         network.load_state_dict({key.removeprefix(f"{name}."): weight.float() for key, weight in stored.items()
                                  if key.startswith(f"{name}.")})
     return {name: network.eval() for name, network in networks.items()}
+
+
+def shown(network: Denoiser) -> dict[str, Tensor]:
+    """Grey levels (H, W) from 0 to 255: fifty drawings in five rows, and the way of a seven in six stages."""
+    generator = torch.Generator().manual_seed(0)
+    labels = asked_for(50)
+    noise = torch.randn(50, 1, 28, 28, generator=generator)
+    drawn = sample(drawing(network, "velocity", "straight", labels), straight, noise, STEPS)  # (50, 1, 28, 28)
+    seven = drawing(network, "velocity", "straight", labels[7:8])
+    way = [noise[7:8], *(noisy for noisy, _ in walk(seven, straight, noise[7:8], STEPS))][::2]  # 6 of (1, 1, 28, 28)
+    return {"grid": grey(drawn, 5), "way": grey(torch.cat(way), 1)}
+
+
+def grey(images: Tensor, rows: int) -> Tensor:
+    """Images (N, 1, 28, 28) in rows, ink dark on white: (rows * 28, N / rows * 28) of uint8."""
+    ink = (1 - (images[:, 0].clamp(-1, 1) + 1) / 2) * 255  # (N, 28, 28)
+    return ink.round().to(torch.uint8).unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def write_drawing(network: Denoiser, path: Path) -> None:
+    """The images as pixels in an SVG of the book's style."""
+    parts, top = [], 8
+    for name, pixels in shown(network).items():
+        height = 424 * pixels.size(0) / pixels.size(1)
+        parts.append(f'<image data-of="{name}" x="8" y="{top}" width="424" height="{height:g}" '
+                     f'style="image-rendering:pixelated" href="data:image/png;base64,{png(pixels)}"/>')
+        top += height + 10
+    for k in range(6):
+        parts.append(f'<text class="middle" x="{8 + 424 * (k + 0.5) / 6:g}" y="{top + 10:g}">{2 * k}</text>')
+    style = (path.parent / "style.css").read_text()
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 440 {top + 20:g}">\n<style>\n'
+                    f"{style}</style>\n" + "\n".join(parts) + "\n</svg>\n")
+
+
+def png(pixels: Tensor) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def processor() -> str:

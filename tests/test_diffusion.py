@@ -185,6 +185,19 @@ def test_flow_and_diffusion_carry_each_noise_to_the_same_place():
         assert torch.allclose(drawn, 2 + noise / 2, atol=0.02)
 
 
+def test_paths_with_the_same_ratios_of_noise_to_signal_draw_the_same():
+    """x_t / a is all that a step without fresh noise depends on, so the line is no other way than the circle."""
+    def at_the_ratios_of_the_circle(time):
+        c = cosine(time)
+        both = c.signal + c.noise
+        return c._replace(signal=c.signal / both, noise=c.noise / both)
+
+    centers, noise = draw(5, 3, dtype=torch.float64), draw(4, 3, dtype=torch.float64, seed=1)
+    one, other = (sample(exact(centers, 0.1, path), path, noise, 6) for path in (cosine, at_the_ratios_of_the_circle))
+    assert_same(one, other)
+    assert not torch.allclose(one, sample(exact(centers, 0.1, straight), straight, noise, 6), atol=1e-3)
+
+
 def test_without_fresh_noise_a_walk_repeats_itself_and_with_it_the_generator_decides():
     denoise, noise = exact(draw(5, 3), 0.1, cosine), draw(4, 3, seed=1)
     assert torch.equal(sample(denoise, cosine, noise, 7), sample(denoise, cosine, noise, 7))
