@@ -5,13 +5,14 @@
 writes the scores of each network on 400 scenes of unseen digits. The record is written anew after every network, so that a run
 that is cut leaves the part that it reached.
 
-    python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long
+    python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long "U-Net"
 
-writes `long` instead: learning curves and scores of one U-Net and of the same network without skips; their weights go beside
-it in float16.
+trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
+That with photographs for grounds goes on from the U-Net that is there.
 """
 
 import argparse
+import copy
 import json
 import platform
 import time
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import Images, load_digits
+from tutorlib.data.photographs import load_photographs
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes
 from tutorlib.device import has_fast_bfloat16, seed_everything
 from tutorlib.evaluation.segmentation import (
@@ -48,6 +51,8 @@ GROUND = 0.1  # the weight of a pixel of the ground, where classes are weighted
 FARTHEST = 6  # pixels from a boundary
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 SEEDS = 0, 1, 2
+LONG = {"U-Net": 2500, "U-Net, 800 steps": 800, "no skips, 800 steps": 800, "on photographs": 800}  # steps
+HELD_OUT = 6  # photographs that are never trained on
 
 
 def few(images: Images) -> Images:
@@ -62,6 +67,22 @@ def scenes(number: int, digits: Images, seed: int, **options) -> Scenes:
     def renumber(numbers: Tensor) -> Tensor:
         return numbers.where(numbers <= DIGITS, numbers - (10 - DIGITS))
     return made._replace(classes=renumber(made.classes), labels=[renumber(each + 1) for each in made.labels])
+
+
+def photographs() -> list[Tensor]:
+    """Twenty of (3, 96, 96), 0 to 1; the first HELD_OUT are for tests."""
+    return [F.adaptive_avg_pool2d(photo.image.float() / 255, (96, 96)) for photo in load_photographs()]
+
+
+def pasted(made: Scenes, grounds: list[Tensor], seed: int) -> Scenes:
+    """The scenes with pieces of photographs, each as likely as another, behind their objects."""
+    draw, images = torch.Generator().manual_seed(seed), []
+    for image, classes in zip(made.images, made.classes, strict=True):
+        room = 97 - image.size(-1)
+        which, top, left = (int(torch.randint(most, (), generator=draw)) for most in (len(grounds), room, room))
+        piece = grounds[which][:, top:top + image.size(-2), left:left + image.size(-1)]
+        images.append(torch.where(classes > 0, image, piece))
+    return made._replace(images=torch.stack(images))
 
 
 # The skips
@@ -146,10 +167,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
-    parser.add_argument("--steps", type=int, default=400, help="of each network that is compared (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=300, help="of each network that is compared (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=3000, help="to train on (default: %(default)s)")
-    parser.add_argument("--long", type=int, nargs="?", const=2500, metavar="STEPS",
-                        help="train two networks for so many steps (default: %(const)s)")
+    parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
     return parser.parse_args()
 
 
@@ -198,23 +218,30 @@ def first_losses(data: Scenes) -> list[float]:
 
 
 def train_long(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
-    record, models = about(options, data) | {"seed": 0, "long": {}}, {}
-    for name in ("U-Net", "no skips"):
-        curve, start, spent = [], time.process_time(), 0.0
+    record, weights = about(options, data) | {"seed": 0, "long": {}}, options.record.with_suffix(".safetensors")
+    models, name = (load_weights(weights) if weights.exists() else {}), options.long
+    if models:
+        record["long"] = json.loads(options.record.read_text())["long"]
+    arm = ARMS.get(name.removesuffix(", 800 steps"))
+    if arm is None:
+        pieces, begun = photographs(), models["U-Net"]
+        data, test = pasted(data, pieces[HELD_OUT:], 1), pasted(test, pieces[:HELD_OUT], 0)
+        arm = Arm(lambda: copy.deepcopy(begun), rate=RATE / 2)
+    record["settings"]["steps"], record["long"][name] = LONG, []
+    curve = record["long"][name]
 
-        def evaluate(model: nn.Module) -> None:
-            nonlocal spent
-            begin = time.process_time()
-            found = scores((predict(model, test.images) + taken_back()).argmax(1), test)
-            curve.append({"step": (len(curve) + 1) * every, "seconds": round(begin - start - spent, 1), **found})  # noqa: B023
-            spent += time.process_time() - begin
-            record["long"][name] = curve  # noqa: B023
-            write(options.record, record)
-            print(name, *list(curve[-1].values())[:6], flush=True)  # noqa: B023
+    every = 250 if LONG[name] > 1000 else LONG[name]
 
-        every = options.long // 10
-        models[name] = trained(ARMS[name], data, options.long, 0, evaluate=evaluate, evaluate_every=every)
-        save_weights(models, options.record.with_suffix(".safetensors"))
+    def evaluate(model: nn.Module) -> None:
+        found = scores((predict(model, test.images) + taken_back()).argmax(1), test)
+        curve.append({"step": (len(curve) + 1) * every, **found})
+        print(name, *list(curve[-1].values())[:5], flush=True)
+
+    start = time.process_time()
+    models[name] = trained(arm, data, LONG[name], 0, evaluate=evaluate, evaluate_every=every)
+    curve[-1]["seconds"] = round(time.process_time() - start, 1)  # of the whole, the evaluations with it
+    save_weights(models, weights)
+    write(options.record, record)
 
 
 @torch.no_grad()
@@ -278,10 +305,11 @@ def load_weights(path: Path) -> dict[str, nn.Module]:
     from safetensors.torch import load_file
 
     stored, models = load_file(path), {}
-    for name in ("U-Net", "no skips"):
-        models[name] = ARMS[name].build().eval()
-        models[name].load_state_dict({key.removeprefix(f"{name}/"): weight for key, weight in stored.items()
-                                      if key.startswith(f"{name}/")})
+    for name in LONG:
+        found = {key.removeprefix(f"{name}/"): weight for key, weight in stored.items() if key.startswith(f"{name}/")}
+        if found:
+            models[name] = ARMS.get(name.removesuffix(", 800 steps"), ARMS["U-Net"]).build().eval()
+            models[name].load_state_dict(found)
     return models
 
 
