@@ -42,7 +42,7 @@ def test_the_parts_that_the_record_holds_are_whole(program, record):
     assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 4 * len(program["RATES"])  # two networks, two tasks
     recorded = [part for part in program["PARTS"] if any(job.items() <= run.items() for run in record["runs"]
                                                          for job in program["jobs"](part, record["seeds"]))]
-    assert recorded == ["whole", "shuffled", "pairs", "comparing"]  # what the page reads
+    assert recorded == ["whole", "shuffled", "pairs", "comparing", "100 digits", "300 digits"]  # what the page reads
     jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
     assert len(jobs) == len(record["runs"])
     for job in jobs:
