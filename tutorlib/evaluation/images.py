@@ -16,7 +16,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def frechet_distance(features: Tensor, others: Tensor) -> float:
     """Between normal distributions with the moments of features (N, D) and others (M, D), squared (Heusel et al. 2017, FID).
 
-    |m - n|² + tr(A + B - 2 (A B)^½), for means m, n and covariances A, B. The trace of (A B)^½ is the sum of the singular
+    ‖m - n‖² + tr(A + B - 2 (A B)^½), for means m, n and covariances A, B. The trace of (A B)^½ is the sum of the singular
     values of A^½ B^½. The fewer examples, the larger it comes out, for equal distributions too: compare at equal N and M.
     Raises ValueError for features of two widths.
     """
