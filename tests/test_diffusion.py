@@ -153,6 +153,13 @@ def test_a_step_from_the_true_parts_arrives_on_the_path(path, eta):
     assert arrived.std().item() == pytest.approx(then.noise[0].item(), abs=0.01)
 
 
+def test_what_is_replaced_is_equation_16_of_ddim():
+    now, then, eta = cosine(torch.tensor([0.8]).double()), cosine(torch.tensor([0.5]).double()), 0.3
+    nothing, kept_now, kept_then = Parts(torch.zeros(1), torch.zeros(1)), now.signal**2, then.signal**2
+    expected = eta * ((1 - kept_then) / (1 - kept_now)).sqrt() * (1 - kept_now / kept_then).sqrt()
+    assert_same(step(nothing, now, then, eta, torch.ones(1).double()), expected)
+
+
 @smooth
 def test_exact_is_the_mean_of_what_may_have_been(path):
     """Of three centers with a spread, against the mean over a grid of all that x_0 may be."""
@@ -202,6 +209,8 @@ def test_without_fresh_noise_a_walk_repeats_itself_and_with_it_the_generator_dec
     denoise, noise = exact(draw(5, 3), 0.1, cosine), draw(4, 3, seed=1)
     assert torch.equal(sample(denoise, cosine, noise, 7), sample(denoise, cosine, noise, 7))
     drawn = [sample(denoise, cosine, noise, 7, eta=1.0, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    half = [sample(denoise, cosine, noise, 7, eta=0.5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    assert not torch.allclose(*half)
     assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2])
 
 

@@ -63,6 +63,18 @@ def test_each_image_hears_its_own_time_and_label_and_no_others():
         assert moved[1] > 1e-3 and moved[0] == moved[2] == 0
 
 
+def test_every_block_is_told_the_same_bent_sum_of_time_and_label():
+    network, told = awake(), []
+    for block in (*network.unet.down, *network.unet.middle, *network.unet.up):
+        block.modulation.register_forward_pre_hook(lambda _, inputs: told.append(inputs[0]))
+    time, labels = torch.tensor([0.1, 0.7]), torch.tensor([2, 0])
+    network(draw(2, 1, 8, 8), time, labels)
+    states = network.time(time_features(time, 16)) + network.label(labels)  # (B, D)
+    assert len(told) == 5
+    for each in told:
+        assert_same(each, states * states.sigmoid())
+
+
 def test_none_means_unlabeled():
     network, noisy, time = awake(), draw(2, 1, 8, 8), torch.rand(2)
     assert torch.equal(network(noisy, time), network(noisy, time, torch.full((2,), 3)))
