@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, bert, encoder_decoder, language_models, optimizers, recurrent, resnet, tokenizers
+from benchmarks import attention, bert, detr, encoder_decoder, language_models, optimizers, recurrent, resnet, tokenizers, vit
 from benchmarks.harness import Row, Variant, compare
 from tutorlib.device import has_fast_bfloat16
 
@@ -108,6 +108,10 @@ def main() -> None:
                     for length in attention.LENGTHS]
     comparisons += [("ResNet-18: training step", f"{resnet.SIZES}; forward, backward and fused AdamW.", resnet.training),
                     ("ResNet-18: inference", f"{resnet.SIZES}; evaluation mode.", resnet.forward),
+                    ("DETR: training step", f"{detr.SIZES}; forward, backward and fused AdamW.", detr.training),
+                    ("DETR: inference", f"{detr.SIZES}; evaluation mode.", detr.forward),
+                    ("ViT: training step", f"{vit.SIZES}; forward, backward and fused AdamW.", vit.training),
+                    ("ViT: inference", f"{vit.SIZES}; evaluation mode.", vit.forward),
                     ("LSTM: training step", f"{recurrent.SIZES}; forward and backward.", recurrent.training),
                     ("LSTM: forward pass", f"{recurrent.SIZES}; inference.", recurrent.forward)]
     comparisons += part_on_code()

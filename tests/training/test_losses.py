@@ -7,7 +7,7 @@ import torch
 
 from tests.closeness import assert_same
 from tutorlib.training import cross_entropy, token_cross_entropy
-from tutorlib.training.losses import NO_CLASS
+from tutorlib.training.losses import NO_CLASS, dice_loss, pixel_cross_entropy
 from tutorlib.training.regularization import smooth_labels
 
 
@@ -132,3 +132,38 @@ def test_targets_of_a_sequence_are_refused_by_name():
         token_cross_entropy(torch.zeros(2, 3, 5), torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"logits must have the shape \(..., V\), of two dimensions or more, got \(5,\)"):
         token_cross_entropy(torch.zeros(5), torch.tensor(1))
+
+
+def test_pixels_count_as_their_classes_do():
+    logits, classes = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randint(3, (2, 4, 5))
+    log_probabilities = logits.log_softmax(1).gather(1, classes[:, None])[:, 0]  # (2, 4, 5)
+    assert_same(pixel_cross_entropy(logits, classes), -log_probabilities.mean())
+    weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+    counted = weight[classes]
+    assert_same(pixel_cross_entropy(logits, classes, weight), -(counted * log_probabilities).sum() / counted.sum())
+
+
+def test_dice_loss_of_certain_answers_is_one_less_the_mean_dice():
+    classes = torch.tensor([[[0, 0, 1], [0, 2, 1]]])  # (1, 2, 3)
+    guess = torch.tensor([[[0, 1, 1], [0, 0, 1]]])
+    logits = 99.0 * torch.nn.functional.one_hot(guess, 4).movedim(-1, 1)  # (1, 4, 2, 3): class 3 stands in neither
+    assert dice_loss(logits, classes).item() == pytest.approx(1 - (4 / 6 + 4 / 5 + 0) / 3)
+    right = 99.0 * torch.nn.functional.one_hot(classes, 4).movedim(-1, 1)
+    assert dice_loss(right, classes).item() == pytest.approx(0, abs=1e-6)
+    # a class that is absent and gets some probability does not count by itself, but takes it from the others
+    unsure = torch.zeros(1, 4, 2, 3)
+    shares = [2 * n / 4 / (6 / 4 + n) for n in (3, 2, 1)]
+    assert dice_loss(unsure, classes).item() == pytest.approx(1 - sum(shares) / 3)
+
+
+@pytest.mark.parametrize("loss", [pixel_cross_entropy, dice_loss])
+def test_losses_of_pixels_refuse(loss):
+    logits, classes = torch.zeros(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"logits must be \(B, C, H, W\) and classes \(B, H, W\), got .* and \(2, 4, 4\)"):
+        loss(logits, classes[..., :4])
+    with pytest.raises(ValueError, match="classes must be integers, got torch.float32"):
+        loss(logits, classes.float())
+    with pytest.raises(ValueError, match=r"classes must lie in \[0, 3\), got values from 3 to 3"):
+        loss(logits, classes + 3)
+    with pytest.raises(ValueError, match=r"weight must be \(3,\) numbers of at least 0"):
+        pixel_cross_entropy(logits, classes, torch.tensor([1.0, -1.0, 1.0]))

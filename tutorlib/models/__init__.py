@@ -9,6 +9,8 @@ from tutorlib.models.bert import (
     BERTForTokenClassification,
 )
 from tutorlib.models.convnet import ConvNet
+from tutorlib.models.detr import DETR, DETRConfig
+from tutorlib.models.diffusion import Denoiser
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.models.llama import Llama, LlamaConfig
 from tutorlib.models.mlp import MLP
@@ -16,17 +18,24 @@ from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
+from tutorlib.models.unet import UNet
+from tutorlib.models.vae import VAE
+from tutorlib.models.vit import ViT, ViTConfig
 
 __all__ = [
     "BERT",
+    "DETR",
     "GPT",
     "MLP",
+    "VAE",
     "BERTConfig",
     "BERTForMaskedLM",
     "BERTForQuestionAnswering",
     "BERTForSequenceClassification",
     "BERTForTokenClassification",
     "ConvNet",
+    "DETRConfig",
+    "Denoiser",
     "GPTConfig",
     "Llama",
     "LlamaConfig",
@@ -35,4 +44,7 @@ __all__ = [
     "ResNet",
     "Transformer",
     "TransformerConfig",
+    "UNet",
+    "ViT",
+    "ViTConfig",
 ]

@@ -1,6 +1,6 @@
-"""Losses: of a classifier on a batch, of logits over a sequence.
+"""Losses: of a classifier on a batch, of logits over a sequence or over the pixels of images.
 
-Both look at the values of classes and probabilities and refuse what is none. Not on CUDA, where that would make the CPU wait in
+All look at the values of classes and probabilities and refuse what is none. Not on CUDA, where that would make the CPU wait in
 every step: there the kernel's own assertion ends the run at a class outside the range, a mean over nothing is NaN, and
 probabilities are taken as they are.
 """
@@ -44,6 +44,47 @@ def token_cross_entropy(logits: Tensor, targets: Tensor, ignore: int | None = No
     outside [0, 1].
     """
     return _of_classes(logits, targets, "targets", NO_CLASS if ignore is None else ignore, label_smoothing)
+
+
+def pixel_cross_entropy(logits: Tensor, classes: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in nats a pixel, a scalar; with `weight` (C,) a mean in which each pixel counts as its class does.
+
+    logits (B, C, H, W), classes (B, H, W) of integers. Raises ValueError where the shapes disagree, a class is not in [0, C),
+    or a weight is negative.
+    """
+    num_classes = _check_pixels(logits, classes)
+    if weight is not None:
+        if weight.shape != (num_classes,) or not (weight >= 0).all():
+            raise ValueError(f"weight must be ({num_classes},) numbers of at least 0, one a class, got {weight}")
+        weight = weight.to(logits)
+    return F.cross_entropy(logits, classes.long(), weight=weight)
+
+
+def dice_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """1 - the mean over the classes of 2 Σ p y / (Σ p + Σ y), a scalar: overlap instead of a count of pixels.
+
+    p are the probabilities, y is 1 on the pixels of the class, and the sums run over all pixels of the batch; only the classes
+    that stand in it count. After Milletari et al. 2016, who square p and y in the denominator. logits (B, C, H, W), classes
+    (B, H, W) of integers. Raises ValueError where the shapes disagree or a class is not in [0, C).
+    """
+    num_classes = _check_pixels(logits, classes)
+    probabilities = logits.float().softmax(1)  # (B, C, H, W)
+    truth = F.one_hot(classes.long(), num_classes).movedim(-1, 1).to(probabilities)  # (B, C, H, W)
+    both, either = ((probabilities * truth).sum((0, 2, 3)), (probabilities + truth).sum((0, 2, 3)))  # (C,) each
+    present = truth.sum((0, 2, 3)) > 0  # (C,)
+    return 1 - (2 * both / either)[present].mean()
+
+
+def _check_pixels(logits: Tensor, classes: Tensor) -> int:
+    """The number of classes."""
+    if logits.dim() != 4 or classes.shape != (logits.size(0), *logits.shape[2:]):
+        raise ValueError("logits must be (B, C, H, W) and classes (B, H, W), "
+                         f"got {tuple(logits.shape)} and {tuple(classes.shape)}")
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise ValueError(f"classes must be integers, got {classes.dtype}")
+    if classes.device.type not in ("cuda", "meta"):
+        _check_classes("classes", classes, logits.size(1), NO_CLASS)
+    return logits.size(1)
 
 
 def _of_classes(logits: Tensor, classes: Tensor, name: str, ignore: int, label_smoothing: float) -> Tensor:

@@ -14,9 +14,11 @@ from tutorlib.pretrained.huggingface.bert import (
     convert_bert_token_classification,
 )
 from tutorlib.pretrained.huggingface.config import check_modules
+from tutorlib.pretrained.huggingface.detr import convert_detr
 from tutorlib.pretrained.huggingface.gpt2 import convert_gpt2
 from tutorlib.pretrained.huggingface.llama import convert_llama
 from tutorlib.pretrained.huggingface.resnet import convert_resnet
+from tutorlib.pretrained.huggingface.vit import convert_vit
 
 CONVERTERS = {
     "BertModel": convert_bert,
@@ -24,9 +26,11 @@ CONVERTERS = {
     "BertForSequenceClassification": convert_bert_sequence_classification,
     "BertForTokenClassification": convert_bert_token_classification,
     "BertForQuestionAnswering": convert_bert_question_answering,
+    "DetrForObjectDetection": convert_detr,
     "GPT2LMHeadModel": convert_gpt2,
     "LlamaForCausalLM": convert_llama,
     "ResNetForImageClassification": convert_resnet,
+    "ViTForImageClassification": convert_vit,
 }
 
 
@@ -35,9 +39,10 @@ def from_transformers(model: nn.Module) -> nn.Module:
 
     Takes `BertModel` (its pooler stays behind: ours has one in `BERTForSequenceClassification`), `BertForMaskedLM`,
     `BertForSequenceClassification`, `BertForTokenClassification`, `BertForQuestionAnswering`, `GPT2LMHeadModel`,
-    `LlamaForCausalLM` and `ResNetForImageClassification`, compiled or not. The output is tied to the embedding where theirs is,
-    whatever the config says. All parameters can be trained, frozen ones too; hooks stay behind. Raises ValueError naming an
-    option of its config that ours lacks, or a module that was changed against its config; TypeError for other classes.
+    `LlamaForCausalLM`, `ResNetForImageClassification`, `ViTForImageClassification` and `DetrForObjectDetection` with a ResNet
+    that is not timm's, compiled or not. The output is tied to the embedding where theirs is, whatever the config says. All
+    parameters can be trained, frozen ones too; hooks stay behind. Raises ValueError naming an option of its config that ours
+    lacks, or a module that was changed against its config; TypeError for other classes.
     """
     model = unwrapped(model)
     convert = CONVERTERS.get(type(model).__name__)

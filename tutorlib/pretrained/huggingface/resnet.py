@@ -10,7 +10,7 @@ from tutorlib.models.resnet import ResNet
 from tutorlib.pretrained.huggingface.config import require
 from tutorlib.pretrained.weights import fill, refusal, rename
 
-TABLE = {  # of what `_in_one_row` makes
+TABLE = {  # of what `in_one_row` makes
     "resnet.embedder.embedder.convolution": "stem.convolution",
     "resnet.embedder.embedder.normalization": "stem.norm",
     "resnet.encoder.blocks.{}.layer.{}.convolution": "blocks.{}.correction.{}.convolution",
@@ -22,7 +22,7 @@ TABLE = {  # of what `_in_one_row` makes
 LEFT_BEHIND = tuple(f"{theirs}.num_batches_tracked" for theirs, ours in TABLE.items() if ours.endswith("norm"))
 
 
-def _in_one_row(theirs: Mapping[str, Tensor], depths: list[int]) -> dict[str, Tensor]:
+def in_one_row(theirs: Mapping[str, Tensor], depths: list[int]) -> dict[str, Tensor]:
     """The tensors with their blocks numbered through all stages, as ours are: stage 1, block 0 follows the last of stage 0."""
     first = [0, *itertools.accumulate(depths)]  # the number of each stage's first block
 
@@ -37,7 +37,7 @@ def convert_resnet(model: nn.Module) -> ResNet:
     config = model.config
     if config.num_labels < 1:
         raise refusal(model, "num_labels", config.num_labels, "at least one class")
-    weights = rename(_in_one_row(model.state_dict(), config.depths), TABLE, LEFT_BEHIND)
+    weights = rename(in_one_row(model.state_dict(), config.depths), TABLE, LEFT_BEHIND)
     return fill(lambda: ResNet(config.depths, config.hidden_sizes, num_classes=config.num_labels,
                                in_channels=config.num_channels, stem_width=config.embedding_size,
                                bottleneck=config.layer_type == "bottleneck"), weights)

@@ -1,0 +1,290 @@
+"""Train the DETR of the chapter "DETR" on scenes, and compare it with what one would do without matching.
+
+    OMP_NUM_THREADS=1 python experiments/train_detr.py experiments/records/train_detr.json --steps 4000
+
+writes the learning curve, the scores on scenes of digits that were never trained on, and those of the baseline; beside it the
+weights in float16 (train_detr.safetensors). Both are written anew at every checkpoint.
+
+    python experiments/train_detr.py experiments/records/ablate_detr.json --arms 0 1 2 --steps 600
+
+trains the same model from the given seeds in each way of `ARMS`, shorter and on simpler scenes (`SIMPLE`): queries matched, or
+fixed to objects by an order; without the auxiliary losses; with "no object" at full weight. Nothing else differs between arms.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tutorlib.baselines.components import Templates, detect_components, fitted
+from tutorlib.data.batches import ShuffledBatches, numbered_generator
+from tutorlib.data.digits import Images, load_digits
+from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
+from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.evaluation.detection import Objects, average_precision, detections, kinds_of_error
+from tutorlib.models.detr import DETR, DETRConfig
+from tutorlib.training.loop import train
+from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
+from tutorlib.training.schedules import warmup_cosine
+
+CONFIG = DETRConfig(num_classes=len(NAMES), num_queries=8, width=64, num_heads=4, hidden=192, num_encoder_layers=2,
+                    num_decoder_layers=3, dropout=0.0, base=20.0, depths=(1, 1), widths=(32, 64), stem_width=32,
+                    bottleneck=False)
+POOL, BATCH, RATE, WARMUP = 6_000, 32, 1e-3, 200
+TEST, TEST_SEED = 500, 1  # scenes of test digits
+SIMPLE = dict(size=32, objects=(1, 3), sides=(12, 20))  # the scenes of the arms, of one digit and three shapes
+FEW = (0,)
+SIMPLE_BATCH, SIMPLE_POOL = 16, 3000
+FIRST = 3  # losses in float32 at the start, which another machine can repeat
+
+
+def main() -> None:
+    options = arguments()
+    digits, record = load_digits(), about(options)
+    if options.arms:
+        record_arms(digits, options, record)
+    else:
+        record_long(digits, options, record)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
+    parser.add_argument("--steps", type=int, default=4_000, help="steps of training (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
+    parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
+    parser.add_argument("--pool", type=int, default=POOL, help="scenes to train on (default: %(default)s)")
+    return parser.parse_args()
+
+
+def about(options: argparse.Namespace) -> dict:
+    return {"settings": {"steps": options.steps, "scenes": options.pool, "batch": BATCH, "rate": RATE, "warmup": WARMUP,
+                         "test scenes": TEST}, "seed": options.seed, "torch": torch.__version__,
+            "python": platform.python_version(), "processor": processor(), "threads": torch.get_num_threads(),
+            "autocast": str(fast())}
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def fast() -> torch.dtype | None:
+    return torch.bfloat16 if has_fast_bfloat16("cpu") else None
+
+
+class SceneBatches:
+    """Batches of a pool of scenes, a byte a color value; in each image the three colors change places by chance.
+
+    `batches(step)` is (images (B, 3, S, S), targets), and depends on `seed` and the step alone.
+    """
+
+    def __init__(self, scenes: Scenes, batch_size: int, seed: int):
+        self.images = (scenes.images * 255).round().byte()  # (N, 3, S, S)
+        self.boxes, self.labels, self.seed = scenes.boxes, scenes.labels, seed
+        self.rows = ShuffledBatches(torch.arange(len(self.images)), batch_size=batch_size, seed=seed)
+
+    def __call__(self, step: int) -> tuple[Tensor, Targets]:
+        rows, = self.rows(step)  # (B,)
+        order = torch.rand(len(rows), 3, generator=numbered_generator(self.seed, step)).argsort(1)  # (B, 3)
+        images = self.images[rows[:, None], order].float() / 255  # (B, 3, S, S)
+        images = images.contiguous(memory_format=torch.channels_last)  # the order that convolutions are fast in
+        return images, Targets.of([self.labels[row] for row in rows], [self.boxes[row] for row in rows])
+
+
+def new_model(seed: int) -> DETR:
+    seed_everything(seed)
+    return DETR(CONFIG).to(memory_format=torch.channels_last)
+
+
+def optimizer_of(model: DETR) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=1e-4, fused=True)
+
+
+Choice = Callable[[Tensor, Tensor, Targets], Tensor]  # which query answers for each object
+
+
+def drawing_order(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
+    """Query k for the k-th object from the back."""
+    return _rank(torch.arange(len(targets.image)), targets.image)
+
+
+def left_to_right(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
+    """Query k for the k-th object from the left."""
+    return _rank(targets.boxes[:, 0], targets.image)
+
+
+def _rank(value: Tensor, image: Tensor) -> Tensor:
+    """The place of each object among those of its image by a value (M,): 0 for the least."""
+    before = (image == image[:, None]) & (value < value[:, None])  # (M, M)
+    return before.sum(1)
+
+
+def loss_of(choose: Choice = match, *, auxiliary: bool = True, no_object: float = NO_OBJECT) -> Callable:
+    """`detr_loss` with its three choices open."""
+    def loss(model: DETR, batch: tuple[Tensor, Targets]) -> Tensor:
+        images, targets = batch
+        logits, boxes = model.every_layer(images) if auxiliary else (each[None] for each in model(images))
+        layers = zip(logits.float(), boxes.float(), strict=True)
+        return sum(set_loss(*layer, targets, choose(*layer, targets), no_object=no_object) for layer in layers)
+    return loss
+
+
+ARMS = {
+    "matched": loss_of(),
+    "in drawing order": loss_of(drawing_order),
+    "left to right": loss_of(left_to_right),
+    "matched, no auxiliary losses": loss_of(auxiliary=False),
+    "matched, no object weighs 1": loss_of(no_object=1.0),
+}
+
+
+@torch.no_grad()
+def found_by(model: DETR, images: Tensor, least: float = 0.0) -> list:
+    """All detections of images (N, 3, S, S), in evaluation mode and float32."""
+    was, found = model.training, []
+    model.eval()
+    for part in images.split(100):
+        found += detections(*model(part), least)
+    model.train(was)
+    return found
+
+
+def objects_of(scenes: Scenes) -> list[Objects]:
+    return [Objects(*each) for each in zip(scenes.boxes, scenes.labels, strict=True)]
+
+
+def scores(found: list, there: list[Objects]) -> dict:
+    return {"AP50": round(average_precision(found, there, [0.5]), 4), "AP": round(average_precision(found, there), 4)}
+
+
+def test_scenes(digits) -> Scenes:
+    return make_scenes(TEST, digits.test, TEST_SEED)
+
+
+def first_losses(pool: Scenes, seed: int) -> list[float]:
+    """The losses of the first steps in float32; the first 200 scenes are enough."""
+    model = new_model(seed)
+    return train(model, SceneBatches(pool, BATCH, seed), loss_of(), optimizer_of(model), steps=FIRST,
+                 schedule=warmup_cosine(WARMUP, 1000), clip_norm=1.0, progress=False).losses
+
+
+def run(pool: Scenes, seed: int, steps: int, batch: int, loss: Callable, evaluate: Callable,
+        every: int) -> tuple[DETR, list, list]:
+    model = new_model(seed)
+    history = train(model, SceneBatches(pool, batch, seed), loss, optimizer_of(model), steps=steps,
+                    schedule=warmup_cosine(min(WARMUP, steps // 5), steps), clip_norm=1.0, autocast=fast(), evaluate=evaluate,
+                    evaluate_every=every, progress=False)
+    return model.eval(), history.losses, history.evaluations
+
+
+def record_long(digits, options: argparse.Namespace, record: dict) -> None:
+    pool, test = make_scenes(options.pool, digits.train, 0), test_scenes(digits)
+    there, spent = objects_of(test), 0.0
+    record["first_losses"] = first_losses(make_scenes(200, digits.train, 0), options.seed)
+    record["curve"] = []
+
+    def evaluate(model: DETR) -> None:
+        nonlocal spent
+        begun = time.perf_counter()
+        step = len(record["curve"]) * every + every
+        record["curve"].append({"step": min(step, options.steps), "seconds": round(begun - start - spent, 1),
+                                "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4)})
+        save_weights(model, options.record.with_suffix(".safetensors"))
+        write(options.record, record)
+        print(record["curve"][-1], flush=True)
+        spent += time.perf_counter() - begun  # evaluating is not training
+
+    every, start = max(1, options.steps // 8), time.perf_counter()
+    model, losses, _ = run(pool, options.seed, options.steps, BATCH, loss_of(), evaluate, every)
+    record["parameters"] = sum(p.numel() for p in model.parameters())
+    record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
+    save_weights(model, options.record.with_suffix(".safetensors"))
+    kept = load_weights(options.record.with_suffix(".safetensors"))
+    record |= final_scores(kept, test, there) | {"baseline": baseline(digits, test, there)}
+    write(options.record, record)
+
+
+def chunks(values: list, size: int) -> list[list]:
+    return [values[start:start + size] for start in range(0, len(values) - size + 1, size)]
+
+
+def final_scores(model: DETR, test: Scenes, there: list[Objects]) -> dict:
+    """Of the weights as they are kept: scores, AP50 by the number of objects, errors of what is sure, and each layer's AP50."""
+    found = found_by(model, test.images)
+    by_number = {}
+    for number in sorted({len(each.labels) for each in there}):
+        chosen = [k for k, each in enumerate(there) if len(each.labels) == number]
+        by_number[number] = scores([found[k] for k in chosen], [there[k] for k in chosen])["AP50"]
+    with torch.no_grad():
+        logits, boxes = (torch.cat(part, 1) for part in zip(*map(model.every_layer, test.images.split(100)), strict=True))
+    layers = [scores(detections(*layer), there)["AP50"] for layer in zip(logits, boxes, strict=True)]
+    return {"scores": scores(found, there), "AP50 by objects": by_number, "AP50 by layer": layers,
+            "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
+
+
+def baseline(digits, test: Scenes, there: list[Objects]) -> dict:
+    """Components of one color, named by the most similar training digit or shape: settings chosen on training digits."""
+    found = detect_components(test.images, templates(digits.train))
+    return {"scores": scores(found, there), "errors": kinds_of_error(found, there)}
+
+
+def templates(digits: Images) -> Templates:
+    """Every training digit, and each shape."""
+    shapes = [shape_ink(name, 28) for name in NAMES[10:]]
+    inks = [*map(tight, digits.images[:, 0]), *shapes]
+    labels = torch.cat([digits.labels, torch.arange(10, len(NAMES))])
+    return Templates(torch.stack([fitted((ink > 0.5).float()) for ink in inks]), labels)
+
+
+def few(digits: Images) -> Images:
+    """Only the digits `FEW`."""
+    rows = (digits.labels[:, None] == torch.tensor(FEW)).any(1)  # (N,)
+    return Images(digits.images[rows], digits.labels[rows])
+
+
+def record_arms(digits, options: argparse.Namespace, record: dict) -> None:
+    pool = make_scenes(SIMPLE_POOL, few(digits.train), 0, **SIMPLE)
+    test = make_scenes(TEST, few(digits.test), TEST_SEED, **SIMPLE)
+    there = objects_of(test)
+    record["settings"] |= {"scenes": SIMPLE_POOL, "batch": SIMPLE_BATCH, "digits": FEW} | SIMPLE
+    record["arms"] = {name: [] for name in ARMS}
+    for seed in options.arms:
+        for name, loss in ARMS.items():
+            begun = time.perf_counter()
+            model, *_ = run(pool, seed, options.steps, SIMPLE_BATCH, loss, lambda model: None, options.steps)
+            record["arms"][name].append({
+                "seed": seed, "seconds": round(time.perf_counter() - begun, 1),
+                "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4),
+                "errors": kinds_of_error(found_by(model, test.images, 0.5), there)})
+            write(options.record, record)
+            print(name, record["arms"][name][-1], flush=True)
+
+
+def save_weights(model: DETR, path: Path) -> None:
+    """Two bytes a weight."""
+    from safetensors.torch import save_file
+
+    save_file({name: weight.half().contiguous() for name, weight in model.state_dict().items()}, path)
+
+
+def load_weights(path: Path) -> DETR:
+    """The model that `save_weights` kept, in float32."""
+    from safetensors.torch import load_file
+
+    model = DETR(CONFIG)
+    model.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
+    return model.eval()
+
+
+def write(path: Path, record: dict) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

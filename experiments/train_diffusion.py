@@ -1,0 +1,423 @@
+"""Train the denoisers of the chapter "Image generation" on 2,000 digits, draw 500 with each, and score what they drew.
+
+    OMP_NUM_THREADS=1 python experiments/train_diffusion.py experiments/records/train_diffusion.json
+
+writes the scores, each {judge, frechet, nearest}: the share of drawn digits that a judge, trained on other digits, reads as
+asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
+the nearest training digit. Parts: `real` (what needs no training), `long` (1,500 steps on either path; the curve, guidance,
+number of steps, errors by time), `targets` (two paths, three targets, seeds, with and without averaged weights) and `relay`
+(two of them take turns), `vae`, `few` (the same network on 20 digits), `again` (the long run from other seeds). Weights of
+judge and long runs lie beside it in float16. The record is written after every run, so that one that is cut leaves what it
+reached, and `--parts` adds what is missing.
+
+    python experiments/train_diffusion.py experiments/records/train_diffusion.json --drawing book/drawings/digits-drawn.svg
+
+draws the first figure of the chapter with the kept weights.
+"""
+
+import argparse
+import base64
+import io
+import json
+import math
+import platform
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tutorlib.data.batches import ShuffledBatches
+from tutorlib.data.digits import load_digits
+from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.diffusion import (
+    CLEAN,
+    NOISE,
+    VELOCITY,
+    Denoise,
+    at,
+    bounded,
+    cosine,
+    denoiser,
+    guided,
+    mix,
+    sample,
+    straight,
+    walk,
+)
+from tutorlib.evaluation import accuracy
+from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
+from tutorlib.models import ConvNet
+from tutorlib.models.diffusion import Denoiser
+from tutorlib.models.vae import VAE, negative_bound
+from tutorlib.training import train, warmup_linear
+from tutorlib.training.augmentation import rotate, shift
+from tutorlib.training.averaging import MovingAverage
+from tutorlib.training.denoising import denoising_loss, drop_labels
+from tutorlib.training.loop import update
+from tutorlib.training.losses import cross_entropy
+
+TRAINED_ON, DRAWN, BATCH, RATE, DECAY, DROPPED = 2000, 500, 64, 2e-3, 0.995, 0.1
+STEPS, WEIGHT = 10, 1.5  # of sampling; of guidance
+PATHS = {"straight": straight, "cosine": cosine}
+TARGETS = {"image": CLEAN, "noise": NOISE, "velocity": VELOCITY}
+TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+PARTS = ["real", "long", "targets", "vae", "few", "again"]
+DEVIATIONS = (0.3, 1.0, 1.5, 2.0, 3.0)  # that the autoencoder grants a pixel
+FIRST = 4  # losses in float32 at the start, which another machine can repeat
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    if options.drawing:
+        write_drawing(load_weights(options.record.with_suffix(".safetensors"))["straight"], options.drawing)
+    else:
+        train_all(options)
+
+
+def train_all(options: argparse.Namespace) -> None:
+    experiment = Experiment(options)
+    for part in options.parts:
+        getattr(experiment, part)()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
+    parser.add_argument("--steps", type=int, default=1500, help="of the long runs (default: %(default)s)")
+    parser.add_argument("--short", type=int, default=300, help="steps of the runs that are compared (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the runs that are compared (default: 0 1)")
+    parser.add_argument("--again", type=int, nargs="*", default=[1], help="other seeds of the long run (default: 1)")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS,
+                        help="train these alone and add them to a record that is there (default: all, anew)")
+    parser.add_argument("--drawing", type=Path, help="train nothing; draw with the kept weights, into this SVG file")
+    return parser.parse_args()
+
+
+def signed(images: Tensor) -> Tensor:
+    """Pixels from [0, 1] to [-1, 1]."""
+    return 2 * images - 1
+
+
+def asked_for(number: int) -> Tensor:
+    """The labels that are drawn: 0 to 9 in turn, (N,)."""
+    return torch.arange(number) % 10
+
+
+def train_judge(images: Tensor, labels: Tensor, steps: int = 1500) -> ConvNet:
+    """A digit classifier whose weights are rounded to float16, as they are kept."""
+    seed_everything(0)
+    judge = ConvNet()
+
+    def moved(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return shift(rotate(images, 10, generator), 2, generator), labels
+
+    train(judge, ShuffledBatches(images, labels, batch_size=BATCH, augment=moved),
+          cross_entropy, torch.optim.AdamW(judge.parameters(), 2e-3),
+          steps=steps, schedule=warmup_linear(50, steps), progress=False)
+    return judge.half().float().eval()
+
+
+def run(images: Tensor, labels: Tensor, path: str, target: str, steps: int, seed: int, *, fast: torch.dtype | None,
+        at_step=lambda step, network, average: None) -> tuple[Denoiser, Denoiser, list[float]]:
+    """A trained network, its averaged one, and the losses."""
+    seed_everything(seed)
+    network = Denoiser()
+    average, batches = MovingAverage(network, DECAY), ShuffledBatches(images, labels, batch_size=BATCH, seed=seed)
+    optimizer, generator = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.01), torch.Generator().manual_seed(seed)
+
+    def loss(network: Denoiser, batch: tuple[Tensor, Tensor]) -> Tensor:
+        told = drop_labels(batch[1], network.unlabeled, DROPPED, generator=generator)
+        return denoising_loss(network, batch[0], told, PATHS[path], TARGETS[target], generator=generator)
+
+    losses = []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 50)
+        losses.append(update(network, batches, loss, optimizer, step, clip_norm=1.0, autocast=fast)[0])
+        average.update(network)
+        at_step(step + 1, network, average.model)
+    return network.eval(), average.model, losses
+
+
+def drawing(network: Denoiser, target: str, path: str, labels: Tensor, weight: float = WEIGHT) -> Denoise:
+    """The guided denoiser of a network, its images held in [-1, 1]."""
+    given, free = (denoiser(network, TARGETS[target], PATHS[path], told) for told in (labels, None))
+    return bounded(guided(given, free, weight), PATHS[path])
+
+
+class Experiment:
+    """The data, the judge, and the record that grows."""
+
+    def __init__(self, options: argparse.Namespace):
+        self.options, self.fast = options, torch.bfloat16 if has_fast_bfloat16("cpu") else None
+        digits = load_digits()
+        self.images, self.labels = signed(digits.train.images[:TRAINED_ON]), digits.train.labels[:TRAINED_ON]
+        self.other, self.held_out = digits.train, signed(digits.test.images)
+        if options.parts != PARTS:
+            self.record = json.loads(options.record.read_text())
+            self.record |= {part: [] for part in options.parts if part not in ("real", "long")}
+            self.judge = load_weights(options.record.with_suffix(".safetensors"))["judge"]
+            self.features = self.features_of(self.held_out)
+            return
+        start = time.process_time()
+        self.judge = train_judge(digits.train.images[TRAINED_ON:], digits.train.labels[TRAINED_ON:])
+        self.features = self.features_of(self.held_out)
+        self.record = {
+            "settings": {"steps": options.steps, "short": options.short, "batch": BATCH, "rate": RATE, "decay": DECAY,
+                         "dropped": DROPPED, "trained_on": TRAINED_ON, "drawn": DRAWN, "sampling_steps": STEPS,
+                         "weight": WEIGHT, "seeds": options.seeds},
+            "torch": torch.__version__, "python": platform.python_version(), "processor": processor(), "threads": 1,
+            "autocast": str(self.fast), "parameters": sum(p.numel() for p in Denoiser().parameters()),
+            "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
+            "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
+            "real": {}, "long": {}, "targets": [], "relay": [], "vae": [], "few": [], "again": [],
+        }
+
+    def add(self, part: str, **entry) -> None:
+        self.record[part].append(entry)
+        self.write(entry)
+
+    def write(self, what) -> None:
+        self.options.record.write_text(json.dumps(self.record, indent=1) + "\n")
+        print(what, flush=True)
+
+    def features_of(self, images: Tensor) -> Tensor:
+        return inputs_of(self.judge.output, self.judge, (images + 1) / 2)  # (N, 128)
+
+    def score(self, images: Tensor, labels: Tensor) -> dict:
+        """What was drawn, (N, 1, 28, 28) in [-1, 1]: three numbers."""
+        features = self.features_of(images)
+        read = self.judge.output(features).argmax(1)
+        return {"judge": round((read == labels).float().mean().item(), 4),
+                "frechet": round(frechet_distance(features, self.features), 2),
+                "nearest": round(nearest(images, self.images)[0].mean().item(), 3)}
+
+    def draw(self, denoise, path: str, steps: int = STEPS, eta: float = 0.0, seed: int = 1000) -> Tensor:
+        """(N, 1, 28, 28), for the denoiser that `denoise` makes of labels."""
+        generator = torch.Generator().manual_seed(seed)
+        noise, drawn = torch.randn(DRAWN, *self.images.shape[1:], generator=generator), []
+        for labels, start in zip(asked_for(DRAWN).split(250), noise.split(250)):
+            with torch.autocast("cpu", dtype=self.fast, enabled=self.fast is not None):
+                drawn.append(sample(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator))
+        return torch.cat(drawn)
+
+    def drawn_score(self, network: Denoiser, target: str, path: str, weight: float = WEIGHT, **how) -> dict:
+        images = self.draw(lambda labels: drawing(network, target, path, labels, weight), path, **how)
+        return self.score(images, asked_for(DRAWN))
+
+    def real(self) -> None:
+        """Real digits, and what takes no training."""
+        copied = []
+        for seed in range(3):
+            order = torch.randperm(TRAINED_ON // 10, generator=torch.Generator().manual_seed(seed))[:DRAWN // 10]
+            rows = (10 * order[:, None] + torch.arange(10)).flatten()  # (N,): a quarter of each digit
+            copied.append(self.score(self.images[rows], asked_for(DRAWN)))
+        scores = {"copies": copied, "held out": self.score(self.held_out[:DRAWN], asked_for(DRAWN))}
+        by_class = [self.images[self.labels == label].flatten(1) for label in range(10)]
+        means = torch.stack([each.mean(0) for each in by_class])[asked_for(DRAWN)]  # (N, 784)
+        scores["class means"] = self.score(means.view(-1, 1, 28, 28), asked_for(DRAWN))
+        scores["normal distribution of each class"] = self.score(normal(by_class), asked_for(DRAWN))
+        self.record["real"] = scores
+        self.write(scores)
+
+    def long(self) -> None:
+        """Either path, and its dials."""
+        networks = {"judge": self.judge}
+        for path in PATHS:
+            networks[path] = self.train_long(path, self.options.seeds[0])
+            save_weights(networks, self.options.record.with_suffix(".safetensors"))
+            self.sweep(path, networks[path])
+
+    def train_long(self, path: str, seed: int) -> Denoiser:
+        curve, start = [], time.process_time()
+        spent = 0.0
+
+        def at_step(step: int, network: Denoiser, average: Denoiser) -> None:
+            nonlocal spent
+            if step in (150, 500, 1000, self.options.steps):
+                begun = time.process_time()
+                curve.append({"step": step, "seconds": round(begun - start - spent, 1),
+                              **self.drawn_score(average, "velocity", path)})
+                if step == self.options.steps:
+                    curve[-1]["raw"] = self.drawn_score(network, "velocity", path)
+                spent += time.process_time() - begun
+                print(curve[-1], flush=True)
+
+        _, average, losses = run(self.images, self.labels, path, "velocity", self.options.steps, seed, fast=self.fast,
+                                 at_step=at_step)
+        average = average.half().float()
+        means = [round(sum(losses[i:i + 50]) / len(losses[i:i + 50]), 4) for i in range(0, len(losses), 50)]
+        self.record["long"][path] = {"seed": seed, "curve": curve, "losses": means}
+        self.write(path)
+        return average
+
+    def sweep(self, path: str, network: Denoiser) -> None:
+        long = self.record["long"][path]
+        def scores(dial: str, values: tuple, **others) -> dict:
+            return {value: self.drawn_score(network, "velocity", path, **{dial: value}, **others) for value in values}
+
+        long["deterministic"] = scores("steps", (1, 2, 5, 10, 20, 50))
+        if path == "cosine":
+            long["ancestral"] = scores("steps", (1, 2, 5, 10, 20, 50), eta=1.0)
+        else:
+            long["weights"] = scores("weight", (0, 1, 1.5, 2, 3, 5, 8))
+            long["draws"] = scores("seed", (1000, 1001, 1002))
+        long["errors"] = {name: self.errors(network, "velocity", path, images)
+                          for name, images in (("training", self.images[:DRAWN]), ("held out", self.held_out[:DRAWN]))}
+        self.write(long)
+
+    def errors(self, network: Denoiser, target: str, path: str, images: Tensor) -> list[float]:
+        """Mean square error of the clean image, for the times of `TIMES`."""
+        found, generator = [], torch.Generator().manual_seed(7)
+        for moment in TIMES:
+            time, noise = torch.full((len(images),), moment), torch.randn(images.shape, generator=generator)
+            noisy = mix(images, noise, at(PATHS[path], time, images))
+            with torch.no_grad():
+                clean = torch.cat([denoiser(network, TARGETS[target], PATHS[path], labels)(some, moments).clean
+                                   for some, moments, labels in zip(noisy.split(250), time.split(250),
+                                                                    asked_for(len(images)).split(250))])
+            found.append(round((clean - images).square().mean().item(), 5))
+        return found
+
+    def targets(self) -> None:
+        """Each path with each target, and the relay of two networks."""
+        for seed in self.options.seeds:
+            trained = {(path, target): self.train_target(path, target, seed) for path in PATHS for target in TARGETS}
+            self.relay("cosine", trained["cosine", "image"], trained["cosine", "noise"], seed)
+
+    def train_target(self, path: str, target: str, seed: int) -> Denoiser:
+        network, average, losses = run(self.images, self.labels, path, target, self.options.short, seed, fast=self.fast)
+        self.add("targets", path=path, target=target, seed=seed, loss=round(sum(losses[-100:]) / 100, 4),
+                 **self.drawn_score(average, target, path), raw=self.drawn_score(network, target, path),
+                 errors=self.errors(average, target, path, self.held_out[:DRAWN]) if seed == self.options.seeds[0] else None)
+        return average
+
+    def relay(self, path: str, image: Denoiser, noise: Denoiser, seed: int) -> None:
+        """One network as long as the time is above one half, the other below."""
+        for name, late, early in (("image, then noise", (image, "image"), (noise, "noise")),
+                                  ("noise, then image", (noise, "noise"), (image, "image"))):
+            def both(labels: Tensor, late=late, early=early) -> Denoise:
+                first, second = (drawing(*which, path, labels) for which in (late, early))
+                return lambda noisy, time: (first if time[0] > 0.5 else second)(noisy, time)
+            self.add("relay", path=path, order=name, seed=seed, **self.score(self.draw(both, path), asked_for(DRAWN)))
+
+    def vae(self) -> None:
+        for seed in self.options.seeds:
+            for deviation in DEVIATIONS:
+                vae, generator = train_vae(self.images, self.labels, deviation, seed), torch.Generator().manual_seed(1000)
+                with torch.no_grad():
+                    drawn = vae.decode(torch.randn(DRAWN, vae.code, generator=generator), asked_for(DRAWN))
+                    again = vae(self.held_out[:DRAWN], asked_for(DRAWN), generator)[0]
+                drawn = drawn.view(-1, 1, 28, 28).clamp(-1, 1)
+                self.add("vae", deviation=deviation, seed=seed, **self.score(drawn, asked_for(DRAWN)),
+                         error=round((again - self.held_out[:DRAWN]).square().mean().item(), 4))
+
+    def few(self) -> None:
+        """The short run of the velocity on the first 20 digits, and where its drawings lie."""
+        for seed in self.options.seeds:
+            some = self.images[:20]
+            _, average, _ = run(some.repeat(4, 1, 1, 1), self.labels[:20].repeat(4), "straight", "velocity",
+                                self.options.short, seed, fast=self.fast)
+            drawn = self.draw(lambda labels, network=average: drawing(network, "velocity", "straight", labels), "straight")
+            self.add("few", digits=len(some), seed=seed, nearest=round(nearest(drawn, some)[0].mean().item(), 3),
+                     held_out=round(nearest(self.held_out[:DRAWN], some)[0].mean().item(), 3))
+
+    def again(self) -> None:
+        """The long run on the straight path from other seeds."""
+        for seed in self.options.again:
+            network, average, _ = run(self.images, self.labels, "straight", "velocity", self.options.steps, seed,
+                                      fast=self.fast)
+            self.add("again", path="straight", seed=seed, **self.drawn_score(average, "velocity", "straight"),
+                     raw=self.drawn_score(network, "velocity", "straight"))
+
+
+def train_vae(images: Tensor, labels: Tensor, deviation: float, seed: int, steps: int = 1500) -> VAE:
+    seed_everything(seed)
+    vae, generator = VAE(), torch.Generator().manual_seed(seed)
+
+    def loss(vae: VAE, batch: tuple[Tensor, Tensor]) -> Tensor:
+        decoded, mean, log_variance = vae(*batch, generator)
+        return negative_bound(decoded, batch[0], mean, log_variance, deviation)
+
+    train(vae, ShuffledBatches(images, labels, batch_size=BATCH, seed=seed), loss, torch.optim.AdamW(vae.parameters(), 1e-3),
+          steps=steps, schedule=warmup_linear(50, steps), clip_norm=None, progress=False)
+    return vae.eval()
+
+
+def normal(by_class: list[Tensor]) -> Tensor:
+    """Digits from the normal distribution with the mean and covariance of each class (M, 784): (N, 1, 28, 28)."""
+    generator, drawn = torch.Generator().manual_seed(1000), []
+    for label in asked_for(DRAWN).tolist():
+        some = by_class[label]  # (M, 784)
+        weights = torch.randn(len(some), generator=generator) / math.sqrt(len(some) - 1)  # (M,)
+        drawn.append(some.mean(0) + weights @ (some - some.mean(0)))  # (784,)
+    return torch.stack(drawn).clamp(-1, 1).view(-1, 1, 28, 28)
+
+
+def save_weights(networks: dict[str, nn.Module], path: Path) -> None:
+    """All in one file, in float16."""
+    from safetensors.torch import save_file
+
+    save_file({f"{name}.{key}": weight.half().contiguous() for name, network in networks.items()
+               for key, weight in network.state_dict().items()}, path)
+
+
+def load_weights(path: Path) -> dict[str, nn.Module]:
+    """The judge, and the denoisers of both paths."""
+    from safetensors.torch import load_file
+
+    stored, networks = load_file(path), {"judge": ConvNet(), "cosine": Denoiser(), "straight": Denoiser()}
+    for name, network in networks.items():
+        network.load_state_dict({key.removeprefix(f"{name}."): weight.float() for key, weight in stored.items()
+                                 if key.startswith(f"{name}.")})
+    return {name: network.eval() for name, network in networks.items()}
+
+
+def shown(network: Denoiser) -> dict[str, Tensor]:
+    """Grey levels (H, W) from 0 to 255: fifty drawings in five rows, and the way of a seven in six stages."""
+    generator = torch.Generator().manual_seed(0)
+    labels = asked_for(50)
+    noise = torch.randn(50, 1, 28, 28, generator=generator)
+    drawn = sample(drawing(network, "velocity", "straight", labels), straight, noise, STEPS)  # (50, 1, 28, 28)
+    seven = drawing(network, "velocity", "straight", labels[7:8])
+    way = [noise[7:8], *(noisy for noisy, _ in walk(seven, straight, noise[7:8], STEPS))][::2]  # 6 of (1, 1, 28, 28)
+    return {"grid": grey(drawn, 5), "way": grey(torch.cat(way), 1)}
+
+
+def grey(images: Tensor, rows: int) -> Tensor:
+    """Images (N, 1, 28, 28) in rows, ink dark on white: (rows * 28, N / rows * 28) of uint8."""
+    ink = (1 - (images[:, 0].clamp(-1, 1) + 1) / 2) * 255  # (N, 28, 28)
+    return ink.round().to(torch.uint8).unflatten(0, (rows, -1)).transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def write_drawing(network: Denoiser, path: Path) -> None:
+    """The images as pixels in an SVG of the book's style."""
+    parts, top = [], 8
+    for name, pixels in shown(network).items():
+        height = 424 * pixels.size(0) / pixels.size(1)
+        parts.append(f'<image data-of="{name}" x="8" y="{top}" width="424" height="{height:g}" '
+                     f'style="image-rendering:pixelated" href="data:image/png;base64,{png(pixels)}"/>')
+        top += height + 10
+    for k in range(6):
+        parts.append(f'<text class="middle" x="{8 + 424 * (k + 0.5) / 6:g}" y="{top + 10:g}">{2 * k}</text>')
+    style = (path.parent / "style.css").read_text()
+    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 440 {top + 20:g}">\n<style>\n'
+                    f"{style}</style>\n" + "\n".join(parts) + "\n</svg>\n")
+
+
+def png(pixels: Tensor) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(stream, "PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""Train what the chapter "Segmentation" compares: networks that differ in one thing, three seeds each, and one for longer.
+
+    OMP_NUM_THREADS=1 python experiments/train_segmentation.py experiments/records/train_segmentation.json
+
+writes the scores of each network on 400 scenes of unseen digits. The record is written anew after every network, so that a run
+that is cut leaves the part that it reached.
+
+    python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long "U-Net"
+
+trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
+That with photographs for grounds goes on from the U-Net that is there.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutorlib.data.batches import ShuffledBatches
+from tutorlib.data.digits import Images, load_digits
+from tutorlib.data.photographs import load_photographs
+from tutorlib.data.scenes import NAMES, Scenes, make_scenes
+from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.evaluation.segmentation import (
+    boundary_iou,
+    confusion_matrix,
+    distance_to_boundary,
+    iou,
+    mean_iou,
+    named_objects,
+    pixel_accuracy,
+)
+from tutorlib.models.segmenter import PatchHead, PixelHead, Segmenter
+from tutorlib.models.unet import ConvBlock, concatenate, unet
+from tutorlib.training import train, warmup_cosine
+from tutorlib.training.losses import dice_loss, pixel_cross_entropy
+
+SIZE, DIGITS, BATCH, RATE = 40, 5, 16, 3e-3
+SCENES = dict(size=SIZE, objects=(1, 3), sides=(13, 22))
+CLASSES = ("ground", *NAMES[:DIGITS], *NAMES[10:])  # the digits 0 to 4 and three shapes
+WIDTHS = (16, 32, 64, 128)
+GROUND = 0.1  # the weight of a pixel of the ground, where classes are weighted
+FARTHEST = 6  # pixels from a boundary
+FIRST = 4  # losses in float32 at the start, which another machine can repeat
+SEEDS = 0, 1, 2
+LONG = {"U-Net": 2500, "U-Net, 800 steps": 800, "no skips, 800 steps": 800, "on photographs": 800}  # steps
+HELD_OUT = 6  # photographs that are never trained on
+
+
+def few(images: Images) -> Images:
+    """The digits that are used here."""
+    used = images.labels < DIGITS
+    return Images(images.images[used], images.labels[used])
+
+
+def scenes(number: int, digits: Images, seed: int, **options) -> Scenes:
+    """Scenes with the classes of this chapter: shapes come right behind the digits, and 0 is the ground."""
+    made = make_scenes(number, few(digits), seed, **(SCENES | options))
+    def renumber(numbers: Tensor) -> Tensor:
+        return numbers.where(numbers <= DIGITS, numbers - (10 - DIGITS))
+    return made._replace(classes=renumber(made.classes), labels=[renumber(each + 1) for each in made.labels])
+
+
+def photographs() -> list[Tensor]:
+    """Twenty of (3, 96, 96), 0 to 1; the first HELD_OUT are for tests."""
+    return [F.adaptive_avg_pool2d(photo.image.float() / 255, (96, 96)) for photo in load_photographs()]
+
+
+def pasted(made: Scenes, grounds: list[Tensor], seed: int) -> Scenes:
+    """The scenes with pieces of photographs, each as likely as another, behind their objects."""
+    draw, images = torch.Generator().manual_seed(seed), []
+    for image, classes in zip(made.images, made.classes, strict=True):
+        room = 97 - image.size(-1)
+        which, top, left = (int(torch.randint(most, (), generator=draw)) for most in (len(grounds), room, room))
+        piece = grounds[which][:, top:top + image.size(-2), left:left + image.size(-1)]
+        images.append(torch.where(classes > 0, image, piece))
+    return made._replace(images=torch.stack(images))
+
+
+# The skips
+
+
+def muted(fine: Tensor, coarse: Tensor) -> Tensor:
+    """What a skip would bring is zero: the network is the same, to the last weight."""
+    return concatenate(torch.zeros_like(fine), coarse)
+
+
+def only(wanted: Callable[[int], bool]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Skips at those sizes alone, in pixels, that are wanted."""
+    return lambda fine, coarse: (concatenate if wanted(fine.size(-1)) else muted)(fine, coarse)
+
+
+def window() -> nn.Module:
+    """Four convolutions that never halve: each pixel is named by the 9 x 9 pixels around it."""
+    return nn.Sequential(ConvBlock(3, 40), ConvBlock(40, 40), nn.Conv2d(40, len(CLASSES), 1))
+
+
+def transformer(patch: int, head: type[nn.Module] = PixelHead) -> Segmenter:
+    return Segmenter(head(96, len(CLASSES), patch), image_size=SIZE, patch=patch, width=96, num_heads=4, num_layers=5)
+
+
+# The losses
+
+
+def plain(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return pixel_cross_entropy(model(batch[0]).float(), batch[1])
+
+
+def weighted(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return pixel_cross_entropy(model(batch[0]).float(), batch[1], weights())
+
+
+def overlap(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return dice_loss(model(batch[0]), batch[1])
+
+
+def weights() -> Tensor:
+    """(C,): the ground counts less."""
+    return torch.tensor([GROUND] + [1.0] * (len(CLASSES) - 1))
+
+
+def network(**options) -> nn.Module:
+    return unet(len(CLASSES), widths=WIDTHS, **options)
+
+
+class Arm(NamedTuple):
+    """A network and how it is trained."""
+
+    build: Callable[[], nn.Module]
+    loss: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] = weighted
+    rate: float = RATE
+
+
+ARMS = {
+    "U-Net": Arm(network),
+    "no skips": Arm(lambda: network(join=muted)),
+    "window of 9": Arm(window),
+    "patches of 8": Arm(lambda: transformer(8), rate=1e-3),
+    "patches of 4": Arm(lambda: transformer(4), rate=1e-3),
+    "plain loss": Arm(network, plain),
+    "overlap loss": Arm(network, overlap),
+    "finest skip only": Arm(lambda: network(join=only(lambda side: side == SIZE))),
+    "all but the finest": Arm(lambda: network(join=only(lambda side: side < SIZE))),
+    "patches of 4, one vector each": Arm(lambda: transformer(4, PatchHead), rate=1e-3),
+}
+
+
+def main() -> None:
+    options = arguments()
+    digits = load_digits()
+    data = scenes(options.scenes, digits.train, 1)
+    test = scenes(400, digits.test, 2)
+    if options.long:
+        train_long(options, data, test)
+    else:
+        compare(options, data, test)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write")
+    parser.add_argument("--steps", type=int, default=300, help="of each network that is compared (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=3000, help="to train on (default: %(default)s)")
+    parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
+    return parser.parse_args()
+
+
+def compare(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
+    record = about(options, data) | {"first_losses": first_losses(data), "truth": shares(test),
+                                     "arms": {name: [] for name in ARMS}}
+    for seed in SEEDS:
+        for name, arm in ARMS.items():
+            start = time.process_time()
+            model = trained(arm, data, options.steps, seed)
+            seconds = round(time.process_time() - start, 1)
+            logits = predict(model, test.images)  # (N, C, H, W)
+            found = {"seed": seed, "seconds": seconds, "parameters": sum(p.numel() for p in model.parameters()),
+                     **scores(logits.argmax(1), test)}
+            if arm.loss is weighted:
+                found["taken back"] = scores((logits + taken_back()).argmax(1), test)
+            record["arms"][name].append(found)
+            write(options.record, record)
+            print(seed, name, seconds, found["mean_iou"], found["named"], found["boundary"], flush=True)
+
+
+def trained(arm: Arm, data: Scenes, steps: int, seed: int, **watch) -> nn.Module:
+    """The network of an arm, from its seed."""
+    seed_everything(seed)
+    model = arm.build().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), arm.rate, weight_decay=0.01)
+    train(model, batches(data, seed), arm.loss, optimizer, steps=steps, schedule=warmup_cosine(steps // 10, steps),
+          autocast=fast(), progress=False, **watch)
+    return model.eval()
+
+
+def batches(data: Scenes, seed: int) -> ShuffledBatches:
+    return ShuffledBatches(data.images.contiguous(memory_format=torch.channels_last), data.classes, batch_size=BATCH, seed=seed)
+
+
+def fast() -> torch.dtype | None:
+    return torch.bfloat16 if has_fast_bfloat16("cpu") else None
+
+
+def first_losses(data: Scenes) -> list[float]:
+    """The losses of the U-Net's first steps in float32, at a constant rate."""
+    seed_everything(0)
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
+    return train(model, batches(data, 0), weighted, optimizer, steps=FIRST, progress=False).losses
+
+
+def train_long(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
+    record, weights = about(options, data) | {"seed": 0, "long": {}}, options.record.with_suffix(".safetensors")
+    models, name = (load_weights(weights) if weights.exists() else {}), options.long
+    if models:
+        record["long"] = json.loads(options.record.read_text())["long"]
+    arm = ARMS.get(name.removesuffix(", 800 steps"))
+    if arm is None:
+        pieces, begun = photographs(), models["U-Net"]
+        data, test = pasted(data, pieces[HELD_OUT:], 1), pasted(test, pieces[:HELD_OUT], 0)
+        arm = Arm(lambda: copy.deepcopy(begun), rate=RATE / 2)
+    record["settings"]["steps"], record["long"][name] = LONG, []
+    curve = record["long"][name]
+
+    every = 250 if LONG[name] > 1000 else LONG[name]
+
+    def evaluate(model: nn.Module) -> None:
+        found = scores((predict(model, test.images) + taken_back()).argmax(1), test)
+        curve.append({"step": (len(curve) + 1) * every, **found})
+        print(name, *list(curve[-1].values())[:5], flush=True)
+
+    start = time.process_time()
+    models[name] = trained(arm, data, LONG[name], 0, evaluate=evaluate, evaluate_every=every)
+    curve[-1]["seconds"] = round(time.process_time() - start, 1)  # of the whole, the evaluations with it
+    save_weights(models, weights)
+    write(options.record, record)
+
+
+@torch.no_grad()
+def predict(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """The logits of every pixel, (N, C, H, W)."""
+    return torch.cat([model(some) for some in images.split(50)])
+
+
+def taken_back() -> Tensor:
+    """What undoes the weights of the loss in the logits, (C, 1, 1)."""
+    return -weights().log().view(-1, 1, 1)
+
+
+def scores(predicted: Tensor, test: Scenes) -> dict:
+    confusion, there = confusion_matrix(predicted, test.classes, len(CLASSES)), test.classes > 0
+    either = confusion_matrix((predicted > 0).long(), there.long(), 2)
+    distance = distance_to_boundary(test.classes, FARTHEST)  # (N, H, W)
+    wrong = (predicted != test.classes).double()
+    return {
+        "mean_iou": rounded(mean_iou(confusion)), "pixels": rounded(pixel_accuracy(confusion)),
+        "named": rounded(named_objects(predicted, test.masks, test.labels).double().mean().item()),
+        "boundary": rounded(boundary_iou((predicted > 0).long(), there.long(), 2)[1].item()),
+        "objects_iou": rounded(iou(either)[1].item()),
+        "precision": rounded((either[1, 1] / either[:, 1].sum()).item()),
+        "recall": rounded((either[1, 1] / either[1].sum()).item()),
+        "classes": [rounded(value) for value in iou(confusion).tolist()],
+        "wrong_at": [rounded(wrong[distance == pixels].mean().item()) for pixels in range(1, FARTHEST + 1)],
+    }
+
+
+def shares(test: Scenes) -> dict:
+    """Of the test scenes: the share of each class, and of the pixels at each distance from a boundary."""
+    count = test.classes.flatten().bincount(minlength=len(CLASSES)).double()
+    distance = distance_to_boundary(test.classes, FARTHEST).flatten().bincount(minlength=FARTHEST + 1)[1:].double()
+    return {"objects": sum(map(len, test.labels)), "classes": [rounded(value) for value in (count / count.sum()).tolist()],
+            "distance": [rounded(value) for value in (distance / distance.sum()).tolist()]}
+
+
+def about(options: argparse.Namespace, data: Scenes) -> dict:
+    return {"settings": {"steps": options.steps, "scenes": len(data.images), "batch": BATCH, "rate": RATE, "size": SIZE,
+                         "widths": WIDTHS, "ground": GROUND, "classes": CLASSES},
+            "torch": torch.__version__, "python": platform.python_version(), "processor": processor(),
+            "threads": torch.get_num_threads(), "autocast": str(fast())}
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def save_weights(models: dict[str, nn.Module], path: Path) -> None:
+    """All weights and running averages of networks in float16."""
+    from safetensors.torch import save_file
+
+    save_file({f"{network}/{name}": weight.half().contiguous() for network, model in models.items()
+               for name, weight in model.state_dict().items()}, path)
+
+
+def load_weights(path: Path) -> dict[str, nn.Module]:
+    """The networks that `save_weights` kept."""
+    from safetensors.torch import load_file
+
+    stored, models = load_file(path), {}
+    for name in LONG:
+        found = {key.removeprefix(f"{name}/"): weight for key, weight in stored.items() if key.startswith(f"{name}/")}
+        if found:
+            models[name] = ARMS.get(name.removesuffix(", 800 steps"), ARMS["U-Net"]).build().eval()
+            models[name].load_state_dict(found)
+    return models
+
+
+def rounded(value: float) -> float:
+    return round(value, 4)
+
+
+def write(path: Path, record: dict) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

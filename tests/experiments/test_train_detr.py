@@ -1,0 +1,113 @@
+"""The records of DETR: the first losses come out again, the weights give the recorded score, arms differ in one thing."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutorlib.data.digits import load_digits
+from tutorlib.data.scenes import make_scenes
+from tutorlib.evaluation.detection import average_precision
+from tutorlib.training.matching import Targets, detr_loss, match
+
+ROOT = Path(__file__).parents[2] / "experiments"
+TOOL = ROOT / "train_detr.py"
+RECORD, ARMS = ROOT / "records" / "train_detr.json", ROOT / "records" / "ablate_detr.json"
+needs_records = pytest.mark.skipif(not (RECORD.exists() and ARMS.exists()), reason="the records are still to be run")
+TOLERANCE = 0.05  # of a loss near 25: float32 sums in another order, three steps
+
+
+@pytest.fixture(scope="module")
+def program():
+    return runpy.run_path(str(TOOL))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits()
+
+
+@needs_records
+def test_first_losses_are_those_of_the_record(program, digits):
+    record = json.loads(RECORD.read_text())
+    losses = program["first_losses"](make_scenes(200, digits.train, 0), record["seed"])
+    assert losses == pytest.approx(record["first_losses"], abs=TOLERANCE)
+
+
+@needs_records
+@pytest.mark.slow
+def test_weights_give_the_recorded_score(program, digits):
+    record = json.loads(RECORD.read_text())
+    weights = RECORD.with_suffix(".safetensors")
+    assert weights.stat().st_size < 4_000_000
+    model = program["load_weights"](weights)
+    assert sum(p.numel() for p in model.parameters()) == record["parameters"]
+    test = program["test_scenes"](digits)
+    found = program["found_by"](model, test.images)
+    assert average_precision(found, program["objects_of"](test), [0.5]) == pytest.approx(record["scores"]["AP50"], abs=0.005)
+
+
+@needs_records
+def test_records_are_whole(program):
+    record, ablation = json.loads(RECORD.read_text()), json.loads(ARMS.read_text())
+    assert record["curve"][-1]["step"] == record["settings"]["steps"]
+    assert set(ablation["arms"]) == set(program["ARMS"])
+    seeds = [[run["seed"] for run in runs] for runs in ablation["arms"].values()]
+    assert all(each == seeds[0] for each in seeds) and len(set(seeds[0])) >= 3
+
+
+def targets():
+    boxes = [torch.tensor([[0.7, 0.5, 0.1, 0.1], [0.2, 0.5, 0.1, 0.1]]), torch.tensor([[0.5, 0.5, 0.2, 0.2]])]
+    return Targets.of([torch.tensor([0, 1]), torch.tensor([2])], boxes)
+
+
+def test_orders_by_hand(program):
+    assert program["drawing_order"](None, None, targets()).tolist() == [0, 1, 0]
+    assert program["left_to_right"](None, None, targets()).tolist() == [1, 0, 0]
+
+
+def test_the_matched_arm_is_the_loss_of_the_package(program, digits):
+    model = program["new_model"](0)
+    images, there = program["SceneBatches"](make_scenes(20, digits.train, 0), 4, 0)(0)
+    logits, boxes = model.eval().every_layer(images)
+    assert torch.equal(program["ARMS"]["matched"](model, (images, there)), detr_loss(logits, boxes, there))
+    last = program["ARMS"]["matched, no auxiliary losses"](model, (images, there))
+    assert last.item() == pytest.approx(detr_loss(logits[-1:], boxes[-1:], there).item(), rel=1e-5)
+    fixed = program["ARMS"]["in drawing order"](model, (images, there))
+    assert fixed > detr_loss(logits, boxes, there)  # the cheapest pairing is the cheapest
+    assert match(logits[-1], boxes[-1], there).tolist() != program["drawing_order"](None, None, there).tolist()
+
+
+def test_batches_depend_on_the_step_alone_and_keep_boxes(program, digits):
+    scenes = make_scenes(12, digits.train, 0)
+    batches = program["SceneBatches"](scenes, 4, 0)
+    images, there = batches(1)
+    batches(2)
+    again, _ = program["SceneBatches"](scenes, 4, 0)(1)
+    assert torch.equal(images, again)
+    rows, = batches.rows(1)
+    assert torch.equal(there.boxes, torch.cat([scenes.boxes[row] for row in rows]))
+    assert torch.allclose(images.sum(1), scenes.images[rows].sum(1), atol=0.01)  # colors change places, none is lost
+
+
+def test_kept_weights_are_the_models_to_half_precision(program, tmp_path):
+    model = program["new_model"](1)
+    program["save_weights"](model, tmp_path / "detr.safetensors")
+    loaded = program["load_weights"](tmp_path / "detr.safetensors").state_dict()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded[name], weight.half().float()), name
+
+
+def test_the_baseline_knows_training_digits_only(program, digits):
+    templates = program["templates"](digits.train)
+    assert templates.shapes.shape == (4003, 256) and templates.labels.bincount().tolist() == [400] * 10 + [1] * 3
+
+
+def test_refuses_unknown_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "--color" in capsys.readouterr().err

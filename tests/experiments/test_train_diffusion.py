@@ -1,0 +1,116 @@
+"""The record of the denoisers: its first losses come out again, it is whole, and its weights draw what it says."""
+
+import base64
+import io
+import json
+import math
+import runpy
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from tutorlib.data.digits import load_digits
+from tutorlib.models.diffusion import Denoiser
+
+ROOT = Path(__file__).parents[2] / "experiments"
+TOOL = ROOT / "train_diffusion.py"
+RECORD = ROOT / "records" / "train_diffusion.json"
+WEIGHTS = RECORD.with_suffix(".safetensors")
+TOLERANCE = 2e-3  # float32 sums in another order, after four steps
+
+
+@pytest.fixture(scope="module")
+def program():
+    return runpy.run_path(str(TOOL))
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(RECORD.read_text())
+
+
+@pytest.mark.slow
+def test_first_losses_are_those_of_the_record(program, record):
+    train = load_digits().train
+    images, labels = program["signed"](train.images[:2000]), train.labels[:2000]
+    losses = program["run"](images, labels, "straight", "velocity", program["FIRST"], 0, fast=None)[2]
+    assert losses == pytest.approx(record["first_losses"], abs=TOLERANCE)
+    # a new network gives zeros: the loss is that of the velocity, of which the noise has 1
+    assert losses[0] == pytest.approx(1 + images.square().mean().item(), abs=0.05)
+
+
+def test_record_is_whole(record):
+    settings = record["settings"]
+    assert record["parameters"] == sum(weights.numel() for weights in Denoiser().parameters())
+    for path in ("straight", "cosine"):
+        assert record["long"][path]["curve"][-1]["step"] == settings["steps"]
+        assert set(record["long"][path]["errors"]) == {"training", "held out"}
+    found = {(run["path"], run["target"], run["seed"]) for run in record["targets"]}
+    assert found == {(path, target, seed) for path in ("straight", "cosine") for target in ("image", "noise", "velocity")
+                     for seed in settings["seeds"]}
+    assert len(settings["seeds"]) >= 2 and len(record["relay"]) == 2 * len(settings["seeds"])
+    assert len({run["seed"] for run in record["vae"]}) >= 2
+
+
+def test_generator_judge_and_reference_have_digits_of_their_own(program):
+    train, test = load_digits()
+    assert program["TRAINED_ON"] == 2000 and len(train.images) == 4000
+    seen, judged = train.images[:2000].flatten(1), train.images[2000:].flatten(1)
+    assert torch.cdist(seen, judged).min() > 0 and torch.cdist(seen, test.images.flatten(1)).min() > 0
+
+
+@pytest.mark.slow
+def test_weights_are_small_and_draw_as_recorded(program, record):
+    assert WEIGHTS.stat().st_size < 4_000_000
+    networks = program["load_weights"](WEIGHTS)
+    labels, generator = program["asked_for"](100), torch.Generator().manual_seed(0)
+    noise = torch.randn(100, 1, 28, 28, generator=generator)
+    for path in ("straight", "cosine"):
+        denoise = program["drawing"](networks[path], "velocity", path, labels)
+        drawn = program["sample"](denoise, program["PATHS"][path], noise, 10)
+        right = (networks["judge"]((drawn + 1) / 2).argmax(1) == labels).float().mean().item()
+        expected = record["long"][path]["curve"][-1]["judge"]
+        assert right > expected - 5 * math.sqrt(expected * (1 - expected) / 100) - 0.01
+
+
+def test_judge_is_that_of_the_record(program, record):
+    judge, test = program["load_weights"](WEIGHTS)["judge"], load_digits().test
+    assert program["accuracy"](judge, *test) == pytest.approx(record["judge"]["accuracy"], abs=0.002)
+
+
+def test_weights_are_kept_in_float16(program, tmp_path):
+    torch.manual_seed(0)
+    networks = {"judge": program["ConvNet"](), "cosine": Denoiser(), "straight": Denoiser()}
+    program["save_weights"](networks, tmp_path / "weights.safetensors")
+    for name, network in program["load_weights"](tmp_path / "weights.safetensors").items():
+        for key, weights in network.state_dict().items():
+            assert torch.equal(weights, networks[name].state_dict()[key].half().float()), (name, key)
+
+
+def test_a_normal_distribution_has_the_moments_of_its_class(program):
+    members = [torch.randn(40, 784, generator=torch.Generator().manual_seed(k)) * 0.1 + k / 20 for k in range(10)]
+    drawn = program["normal"](members).flatten(1)
+    for k in range(10):
+        assert torch.allclose(drawn[k::10].mean(), members[k].mean(), atol=0.01)
+        assert torch.allclose(drawn[k::10].std(0).mean(), members[k].std(0).mean(), rtol=0.1)
+
+
+def test_the_drawing_shows_what_the_weights_draw(program):
+    image_module = pytest.importorskip("PIL.Image")
+    drawing = ElementTree.parse(ROOT.parent / "book" / "drawings" / "digits-drawn.svg")
+    shown = {part.get("data-of"): part.get("href") for part in drawing.iter() if part.get("data-of")}
+    for name, pixels in program["shown"](program["load_weights"](WEIGHTS)["straight"]).items():
+        data = base64.b64decode(shown[name].removeprefix("data:image/png;base64,"))
+        found = bytearray(image_module.open(io.BytesIO(data)).convert("L").tobytes())
+        found = torch.frombuffer(found, dtype=torch.uint8).view(pixels.shape)
+        assert (found.float() - pixels.float()).abs().mean() < 2  # of 255
+
+
+def test_refuses_unknown_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "--color" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+"""The records of the segmentation networks: first losses come out again, weights give the recorded scores."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from tutorlib.data.digits import load_digits
+
+ROOT = Path(__file__).parents[2] / "experiments"
+TOOL = ROOT / "train_segmentation.py"
+RECORD, LONG = ROOT / "records" / "train_segmentation.json", ROOT / "records" / "train_segmentation_long.json"
+TOLERANCE = 0.02  # nats: float32 sums in another order, after four steps
+
+
+@pytest.fixture(scope="module")
+def program():
+    return runpy.run_path(str(TOOL))
+
+
+@pytest.mark.slow
+def test_first_losses_are_those_of_the_record(program):
+    record = json.loads(RECORD.read_text())
+    data = program["scenes"](record["settings"]["scenes"], load_digits().train, 1)
+    assert program["first_losses"](data) == pytest.approx(record["first_losses"], abs=TOLERANCE)
+
+
+def test_the_record_is_whole(program):
+    record = json.loads(RECORD.read_text())
+    assert list(record["arms"]) == list(program["ARMS"])
+    for name, runs in record["arms"].items():
+        assert [run["seed"] for run in runs] == list(program["SEEDS"]), name
+        assert ("taken back" in runs[0]) == (program["ARMS"][name].loss is program["weighted"])
+    same = [record["arms"][name][0]["parameters"] for name in ("U-Net", "no skips", "finest skip only", "all but the finest")]
+    assert len(set(same)) == 1
+    assert sum(record["truth"]["classes"]) == pytest.approx(1, abs=1e-3) == sum(record["truth"]["distance"])
+
+
+def test_the_long_record_is_whole():
+    record = json.loads(LONG.read_text())
+    steps = runpy.run_path(str(TOOL))["LONG"]
+    assert {name: curve[-1]["step"] for name, curve in record["long"].items()} == steps
+
+
+@pytest.mark.slow
+def test_weights_are_small_and_give_the_recorded_scores(program):
+    path = LONG.with_suffix(".safetensors")
+    assert path.stat().st_size < 4_000_000
+    record, test = json.loads(LONG.read_text()), program["scenes"](400, load_digits().test, 2)
+    real = program["pasted"](test, program["photographs"]()[:program["HELD_OUT"]], 0)
+    for name, model in program["load_weights"](path).items():
+        test = real if name == "on photographs" else test
+        answer = (program["predict"](model, test.images) + program["taken_back"]()).argmax(1)
+        found, expected = program["scores"](answer, test), record["long"][name][-1]
+        for key in ("mean_iou", "named", "boundary", "pixels"):
+            assert found[key] == pytest.approx(expected[key], abs=0.01), (name, key)
+
+
+def test_loaded_weights_are_the_saved_ones(program, tmp_path):
+    names = "U-Net", "U-Net", "no skips", "U-Net"
+    models = {name: program["ARMS"][arm].build().eval() for name, arm in zip(program["LONG"], names, strict=True)}
+    program["save_weights"](models, tmp_path / "two.safetensors")
+    images = torch.rand(1, 3, 40, 40)
+    for name, model in program["load_weights"](tmp_path / "two.safetensors").items():
+        assert (model(images) - models[name](images)).abs().max() < 0.02
+
+
+def test_scenes_have_the_classes_of_the_chapter(program):
+    made = program["scenes"](60, load_digits().train, 4)
+    found = torch.cat(made.labels).unique().tolist()
+    assert found == list(range(1, 9)) and made.classes.unique().tolist() == list(range(9))
+    for classes, masks, labels in zip(made.classes, made.masks, made.labels, strict=True):
+        for mask, label in zip(masks, labels.tolist(), strict=True):
+            assert (classes[mask] == label).all()
+        assert not classes[~masks.any(0)].any() if len(masks) else not classes.any()
+
+
+def test_what_is_pasted_keeps_its_objects(program):
+    made = program["scenes"](5, load_digits().train, 4, size=48)
+    bright = program["pasted"](made, [torch.ones(3, 96, 96)], 0)
+    there = (made.classes > 0)[:, None].expand_as(made.images)
+    assert torch.equal(bright.images[there], made.images[there]) and (bright.images[~there] == 1).all()
+    assert torch.equal(bright.classes, made.classes)
+
+
+def test_skips_are_muted_where_they_are_not_wanted(program):
+    fine, coarse = torch.ones(1, 2, 4, 4), torch.full((1, 3, 4, 4), 2.0)
+    assert program["muted"](fine, coarse).mean((0, 2, 3)).tolist() == [0, 0, 2, 2, 2]
+    for side, kept in ((4, 1), (8, 0)):
+        assert program["only"](lambda size, side=side: size == side)(fine, coarse)[:, :2].mean() == kept
+
+
+def test_refuses_unknown_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "--color" in capsys.readouterr().err
+
+
+def test_the_drawing_shows_the_scores_of_the_record():
+    record = json.loads(LONG.read_text())["long"]
+    drawing = ElementTree.parse(ROOT.parent / "book" / "drawings" / "segmentation-two.svg")
+    shown = [text.text for text in drawing.iter() if text.get("data-of") == "rim"]
+    assert shown == [f"{record[name][-1]['boundary']:.2f}" for name in ("no skips, 800 steps", "U-Net, 800 steps")]

@@ -1,0 +1,156 @@
+"""The record of ViT and ResNet: its first losses come out again, what was done to the images is what it says, it is whole."""
+
+import json
+import math
+import runpy
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from tests.closeness import assert_same
+from tutorlib.models.vit import patches
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "experiments" / "train_vit.py"
+RECORD = ROOT / "experiments" / "records" / "train_vit.json"
+TOLERANCE = 0.02  # nats: float32 sums in another order, after three steps
+
+
+@pytest.fixture(scope="module")
+def program():
+    return runpy.run_path(str(TOOL))
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(RECORD.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT", "ResNet"])
+def test_first_losses_are_those_of_the_record(program, record, name):
+    losses = program["first_losses"](program["NETWORKS"][name], record["seeds"][0])
+    assert losses == pytest.approx(record["first_losses"][name], abs=TOLERANCE)
+    if name == "ViT":
+        assert losses[0] == pytest.approx(math.log(10), abs=1e-5)  # zero logits
+
+
+def test_the_parts_that_the_record_holds_are_whole(program, record):
+    assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 4 * len(program["RATES"])  # two networks, two tasks
+    recorded = [part for part in program["PARTS"] if any(job.items() <= run.items() for run in record["runs"]
+                                                         for job in program["jobs"](part, record["seeds"]))]
+    assert recorded == ["whole", "shuffled", "pairs", "comparing", "100 digits", "300 digits"]  # what the page reads
+    jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
+    assert len(jobs) == len(record["runs"])
+    for job in jobs:
+        (run,) = [run for run in record["runs"] if job.items() <= run.items()]
+        assert run["rate"] == program["chosen"](record, job["task"], job["network"])
+
+
+def test_samples_are_balanced_and_nested(program):
+    some, rest = program["sample"](100, 1)
+    assert some.labels.bincount().tolist() == [10] * 10 and len(rest.labels) == 3900
+    more, _ = program["sample"](1000, 1)
+    assert torch.equal(more.images[:100], some.images)
+    other, _ = program["sample"](100, 2)
+    assert not torch.equal(other.images, some.images)
+
+
+def test_shuffles_move_what_they_say(program):
+    images = torch.rand(3, 1, 28, 28)
+    cut = patches(images, 7)  # (B, 16, 49)
+    assert torch.equal(program["joined"](cut), images)
+    moved = {kind: patches(program["shuffled"](images, kind, 5), 7) for kind in program["SHUFFLES"]}
+    for kind, now in moved.items():
+        assert_same(now.sum((1, 2)), cut.sum((1, 2)))
+        assert not torch.equal(now, cut)
+        kept = torch.isclose(now.sum(-1).sort(1).values, cut.sum(-1).sort(1).values).all()  # each patch has its own ink
+        assert kept == (kind != "pixels")
+        in_place = torch.isclose(now.sum(-1), cut.sum(-1)).all()
+        assert in_place == (kind == "inside")
+        whole = (now[:, :, None] == cut[:, None]).all(-1).any(-1).all()  # each patch is somewhere, as it was
+        assert whole == (kind == "patches")
+    again = program["shuffled"](images[:1], "both", 5)
+    assert torch.equal(again, program["shuffled"](images, "both", 5)[:1])  # every image alike
+
+
+def test_a_stem_inside_patches_sees_across_no_border(program):
+    images = torch.rand(2, 1, 28, 28)
+    other = images.clone()
+    other[:, :, 7:14, :7] = 0  # patch number 4
+    for name, local in (("ViT, stem inside patches", True), ("ViT, stem", False)):
+        stem = program["NETWORKS"][name]().eval().patches
+        changed = (stem(images) - stem(other)).abs().amax((0, 2)) > 1e-6  # (16,)
+        assert stem(images).shape == (2, 16, 64) and changed[4]
+        assert (changed.sum() == 1) == local
+
+
+def test_equal_weights_stay_equal(program):
+    torch.manual_seed(0)
+    model = program["vit"](looks=False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model(torch.rand(4, 1, 28, 28)).logsumexp(-1).sum().backward()
+    optimizer.step()
+    states = torch.randn(1, 17, 64)
+    for layer in model.layers:
+        _, weights = layer.attention(states, return_weights=True)
+        assert_same(weights, torch.full((1, 4, 17, 17), 1 / 17))
+
+
+def test_attention_on_top_joins_all_places(program):
+    model = program["NETWORKS"]["ResNet, attention on top"]().eval()
+    top, states = model.blocks[-1], torch.randn(1, 32, 7, 7)
+    other = states.clone()
+    other[:, :, 0, 0] = torch.randn(32)  # a shift of all channels alike a layer norm would not see
+    assert ((top(states) - top(other)).abs().amax(1) > 1e-6).all()
+
+
+def test_nearest_and_linear_by_hand(program):
+    images = torch.tensor([[0.0, 0], [0, 1], [5, 5], [5, 6]])
+    data = program["Images"](images, torch.tensor([3, 3, 7, 7]))
+    test = program["Images"](torch.tensor([[0.0, 0.4], [5.0, 5.5], [1.0, 0]]), torch.tensor([3, 7, 7]))
+    assert program["nearest"](data, test, 1) == program["linear"](data, test, 1e-3) == pytest.approx(2 / 3)
+    tie = program["Images"](torch.tensor([[0.0], [1.0]]), torch.tensor([4, 1]))
+    assert program["nearest"](tie, program["Images"](torch.tensor([[0.4]]), torch.tensor([4])), 2) == 1  # the nearer one
+
+
+def test_likeness_of_positions_by_hand(program):
+    model = program["vit"]()
+    with torch.no_grad():
+        model.position.table[1:] = 5.0
+        model.position.table[1:9, 0], model.position.table[9:, 0] = 6.0, 4.0
+    likeness = program["position_likeness"](model)
+    assert_same(likeness[:8, :8], torch.ones(8, 8))
+    assert_same(likeness[:8, 8:], -torch.ones(8, 8))
+
+
+def test_saved_weights_come_back_but_for_rounding(program, tmp_path):
+    pytest.importorskip("safetensors.torch")
+    torch.manual_seed(3)
+    for build in (program["vit"], program["resnet"]):
+        model = build().eval()
+        program["save"](model, tmp_path / "weights.safetensors")
+        again = program["load_weights"](tmp_path / "weights.safetensors", build).state_dict()
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_the_drawing_shows_the_record(record):
+    drawing = ElementTree.parse(ROOT / "book" / "drawings" / "vit-two.svg")
+    shown = {node.get("data-of"): node.text for node in drawing.iter() if node.get("data-of")}
+    for key, text in shown.items():
+        network, task, change = key.split("/")
+        found = [run["accuracy"] for run in record["runs"] if (run["network"], run["task"], run["change"])
+                 == (network, task, change) and run["digits"] in (0, 1000)]
+        assert len(found) == len(record["seeds"]) and f"{sum(found) / len(found):.2f}".lstrip("0") == text, key
+    assert len(shown) == 6
+
+
+def test_refuses_unknown_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "--color" in capsys.readouterr().err

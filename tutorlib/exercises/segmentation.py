@@ -1,0 +1,186 @@
+"""Exercises of the chapter on segmentation."""
+import torch
+import torch.nn.functional as F
+
+from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+
+check = ExerciseSheet()
+
+
+# 1: overlap
+
+def overlap(predicted, true):
+    both, either = predicted & true, predicted | true  # (H, W) each
+    return both.sum() / either.sum()
+
+
+def of_the_truth(predicted, true):
+    return (predicted & true).sum() / true.sum()
+
+
+def of_the_prediction(predicted, true):
+    return (predicted & true).sum() / predicted.sum()
+
+
+def by_the_sum(predicted, true):
+    return (predicted & true).sum() / (predicted.sum() + true.sum())
+
+
+def dice_score(predicted, true):
+    return 2 * (predicted & true).sum() / (predicted.sum() + true.sum())
+
+
+def share_of_pixels(predicted, true):
+    return (predicted == true).float().mean()
+
+
+@check.exercise(1, "Overlap of two masks", reference=overlap, mistakes=[
+    (of_the_truth, "That is recall: a mask that covers everything would get 1. Divide by the pixels in either mask."),
+    (of_the_prediction, "That is precision: a mask of one right pixel would get 1. Divide by the pixels in either mask."),
+    (by_the_sum, "The pixels in both masks are counted twice below; a perfect mask gets one half."),
+    (dice_score, "That is Dice. The union counts the pixels of both masks once."),
+    (share_of_pixels, "That is pixel accuracy: the ground counts. Only pixels in one of the masks do."),
+])
+def check_overlap(answer):
+    predicted, true = torch.rand(6, 7) < 0.5, torch.rand(6, 7) < 0.4
+    return [answer(predicted, true), answer(true, true)]
+
+
+# 2: from Dice to IoU
+
+def iou_from_dice(dice):
+    return dice / (2 - dice)  # dice = 2 iou / (1 + iou), solved for iou
+
+
+def dice_from_iou(dice):
+    return 2 * dice / (1 + dice)
+
+
+def half(dice):
+    return dice / 2
+
+
+def the_same(dice):
+    return dice
+
+
+@check.exercise(2, "From Dice to IoU", reference=iou_from_dice, mistakes=[
+    (dice_from_iou, "That way round one gets Dice from IoU; IoU is never the larger of the two."),
+    (half, "A perfect mask has 1 of both."),
+    (the_same, "They agree at 0 and 1 only. Write both with the pixels in both masks and the sum of the two masks."),
+])
+def check_conversion(answer):
+    return [answer(0.0), answer(0.5), answer(0.8), answer(1.0)]
+
+
+# 3: a step up
+
+def step_up(fine, coarse):
+    doubled = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)  # (B, D, H, W)
+    return torch.cat([fine, doubled], dim=1)  # (B, C + D, H, W)
+
+
+def coarse_first(fine, coarse):
+    return torch.cat([coarse.repeat_interleave(2, 2).repeat_interleave(2, 3), fine], dim=1)
+
+
+def tiled(fine, coarse):
+    return torch.cat([fine, coarse.repeat(1, 1, 2, 2)], dim=1)
+
+
+def rows_only(fine, coarse):
+    return torch.cat([fine, coarse.repeat_interleave(4, 2).view(*coarse.shape[:2], *fine.shape[2:])], dim=1)
+
+
+def smooth(fine, coarse):
+    return torch.cat([fine, F.interpolate(coarse, scale_factor=2, mode="bilinear")], dim=1)
+
+
+def forgotten(fine, coarse):
+    return coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@check.exercise(3, "A step up", reference=step_up, mistakes=[
+    (coarse_first, "What was kept comes first, then what comes from below."),
+    (tiled, "repeat lays copies of the whole map beside each other; each vector must be repeated in its place."),
+    (rows_only, "Each vector becomes a square of 2 x 2 pixels, so repeat along both axes."),
+    (smooth, "Here each vector is repeated, and nothing is computed between two of them."),
+    (forgotten, "The skip is missing: join what was kept, along the channels."),
+])
+def check_step_up(answer):
+    return answer(torch.randn(2, 3, 4, 6), torch.randn(2, 5, 2, 3))
+
+
+# 4: from patches to pixels
+
+def to_pixels(vectors, num_classes, patch):
+    side = int(vectors.size(1) ** 0.5)  # patches along a side, row by row
+    grid = vectors.unflatten(2, (num_classes, patch, patch)).unflatten(1, (side, side))
+    grid = grid.permute(0, 3, 1, 4, 2, 5)  # (B, C, side, P, side, P)
+    return grid.flatten(4, 5).flatten(2, 3)  # (B, C, side P, side P)
+
+
+def only_reshaped(vectors, num_classes, patch):
+    side = int(vectors.size(1) ** 0.5) * patch
+    return vectors.reshape(len(vectors), num_classes, side, side)
+
+
+def classes_last(vectors, num_classes, patch):
+    side = int(vectors.size(1) ** 0.5)
+    grid = vectors.unflatten(2, (patch, patch, num_classes)).unflatten(1, (side, side))
+    return grid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def turned(vectors, num_classes, patch):
+    return to_pixels(vectors, num_classes, patch).mT
+
+
+def rows_of_patches_mixed(vectors, num_classes, patch):
+    side = int(vectors.size(1) ** 0.5)
+    grid = vectors.unflatten(2, (num_classes, patch, patch)).unflatten(1, (side, side))
+    return grid.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
+
+
+@check.exercise(4, "From patches to pixels", reference=to_pixels, mistakes=[
+    (only_reshaped, "A reshape moves no number: split the axes, permute, then join the rows of a patch to its row of patches."),
+    (classes_last, "A vector holds P x P pixels of the first class, then of the second: classes come first."),
+    (turned, "Rows and columns are exchanged."),
+    (rows_of_patches_mixed, "A pixel's row is (row of patches) x P + (row in the patch): the patch's axis comes second."),
+])
+def check_pixels(answer):
+    return answer(torch.randn(2, 9, 2 * 4), 2, 2)  # 3 x 3 patches of 2 x 2 pixels, two classes
+
+
+# 5: weights taken back
+
+def taken_back(logits, weights):
+    return logits - weights.log().view(-1, 1, 1)  # (B, C, H, W)
+
+
+def given_twice(logits, weights):
+    return logits + weights.log().view(-1, 1, 1)
+
+
+def divided(logits, weights):
+    return logits / weights.view(-1, 1, 1)
+
+
+def subtracted(logits, weights):
+    return logits - weights.view(-1, 1, 1)
+
+
+def along_the_columns(logits, weights):
+    return logits - weights.log()
+
+
+@check.exercise(5, "Weights taken back", reference=taken_back, mistakes=[
+    (given_twice, "The loss has multiplied the odds by the weights already; divide them out, which in logits is to subtract."),
+    (divided, "The probabilities are to be divided by the weights. Logits are their logarithms."),
+    (subtracted, "Subtract the logarithms of the weights: logits are logarithms of probabilities."),
+    (along_the_columns, "Broadcast over the channels, the second axis: give the weights the shape (C, 1, 1)."),
+])
+def check_taken_back(answer):
+    moved = answer(torch.randn(2, 4, 3, 4), torch.tensor([0.1, 1.0, 2.0, 0.5]))
+    if moved.shape != (2, 4, 3, 4):
+        raise Wrong("Return logits of the shape that came in.")
+    return moved.softmax(1)  # a constant added to all logits of a pixel changes nothing
