@@ -41,9 +41,9 @@ from tutorlib.diffusion import (
     denoiser,
     guided,
     mix,
-    sample,
+    sample_back,
     straight,
-    walk,
+    walk_back,
 )
 from tutorlib.evaluation import accuracy
 from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
@@ -199,7 +199,7 @@ class Experiment:
         noise, drawn = torch.randn(DRAWN, *self.images.shape[1:], generator=generator), []
         for labels, start in zip(asked_for(DRAWN).split(250), noise.split(250)):
             with torch.autocast("cpu", dtype=self.fast, enabled=self.fast is not None):
-                drawn.append(sample(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator))
+                drawn.append(sample_back(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator))
         return torch.cat(drawn)
 
     def drawn_score(self, network: Denoiser, target: str, path: str, weight: float = WEIGHT, **how) -> dict:
@@ -379,9 +379,9 @@ def shown(network: Denoiser) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = asked_for(50)
     noise = torch.randn(50, 1, 28, 28, generator=generator)
-    drawn = sample(drawing(network, "velocity", "straight", labels), straight, noise, STEPS)  # (50, 1, 28, 28)
+    drawn = sample_back(drawing(network, "velocity", "straight", labels), straight, noise, STEPS)  # (50, 1, 28, 28)
     seven = drawing(network, "velocity", "straight", labels[7:8])
-    way = [noise[7:8], *(noisy for noisy, _ in walk(seven, straight, noise[7:8], STEPS))][::2]  # 6 of (1, 1, 28, 28)
+    way = [noise[7:8], *(noisy for noisy, _ in walk_back(seven, straight, noise[7:8], STEPS))][::2]  # 6 of (1, 1, 28, 28)
     return {"grid": grey(drawn, 5), "way": grey(torch.cat(way), 1)}
 
 

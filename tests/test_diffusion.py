@@ -25,10 +25,10 @@ from tutorlib.diffusion import (
     linear_betas,
     mix,
     posterior,
-    sample,
+    sample_back,
     step,
     straight,
-    walk,
+    walk_back,
 )
 
 PATHS = {"straight": straight, "cosine": cosine, "chain": chain(linear_betas(100).double())}
@@ -179,7 +179,7 @@ def test_exact_is_the_mean_of_what_may_have_been(path):
 def test_samplers_reach_a_normal_distribution_with_a_known_answer(path, eta):
     denoise, generator = exact(torch.tensor([[2.0]]).double(), 0.25, path), torch.Generator().manual_seed(0)
     noise = torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
-    drawn = sample(denoise, path, noise, 200, eta=eta, generator=generator)
+    drawn = sample_back(denoise, path, noise, 200, eta=eta, generator=generator)
     assert drawn.mean().item() == pytest.approx(2, abs=0.03)
     assert drawn.std().item() == pytest.approx(0.5, abs=0.03)
 
@@ -188,7 +188,7 @@ def test_flow_and_diffusion_carry_each_noise_to_the_same_place():
     """For one normal distribution both lead x to mean + deviation · x, along other ways."""
     noise = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
     for path in (straight, cosine):
-        drawn = sample(exact(torch.tensor([[2.0]]).double(), 0.25, path), path, noise, 800)
+        drawn = sample_back(exact(torch.tensor([[2.0]]).double(), 0.25, path), path, noise, 800)
         assert torch.allclose(drawn, 2 + noise / 2, atol=0.02)
 
 
@@ -200,16 +200,17 @@ def test_paths_with_the_same_ratios_of_noise_to_signal_draw_the_same():
         return c._replace(signal=c.signal / both, noise=c.noise / both)
 
     centers, noise = draw(5, 3, dtype=torch.float64), draw(4, 3, dtype=torch.float64, seed=1)
-    one, other = (sample(exact(centers, 0.1, path), path, noise, 6) for path in (cosine, at_the_ratios_of_the_circle))
+    one, other = (sample_back(exact(centers, 0.1, path), path, noise, 6) for path in (cosine, at_the_ratios_of_the_circle))
     assert_same(one, other)
-    assert not torch.allclose(one, sample(exact(centers, 0.1, straight), straight, noise, 6), atol=1e-3)
+    assert not torch.allclose(one, sample_back(exact(centers, 0.1, straight), straight, noise, 6), atol=1e-3)
 
 
 def test_without_fresh_noise_a_walk_repeats_itself_and_with_it_the_generator_decides():
     denoise, noise = exact(draw(5, 3), 0.1, cosine), draw(4, 3, seed=1)
-    assert torch.equal(sample(denoise, cosine, noise, 7), sample(denoise, cosine, noise, 7))
-    drawn = [sample(denoise, cosine, noise, 7, eta=1.0, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
-    half = [sample(denoise, cosine, noise, 7, eta=0.5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    assert torch.equal(sample_back(denoise, cosine, noise, 7), sample_back(denoise, cosine, noise, 7))
+    drawn = [sample_back(denoise, cosine, noise, 7, eta=1.0, generator=torch.Generator().manual_seed(seed))
+             for seed in (0, 0, 1)]
+    half = [sample_back(denoise, cosine, noise, 7, eta=0.5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     assert not torch.allclose(*half)
     assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2])
 
@@ -221,28 +222,28 @@ def test_on_the_straight_path_a_step_is_eulers():
         parts = denoise(noisy, time)
         return parts.noise - parts.clean
 
-    assert_same(sample(denoise, straight, noise, 9), euler(velocity, noise, 9))
+    assert_same(sample_back(denoise, straight, noise, 9), euler(velocity, noise, 9))
 
 
 def test_one_step_gives_the_mean():
     centers = draw(50, 3, dtype=torch.float64)
     for path in (straight, cosine):
-        drawn = sample(exact(centers, 0.0, path), path, draw(4, 3, dtype=torch.float64, seed=1), 1)
+        drawn = sample_back(exact(centers, 0.0, path), path, draw(4, 3, dtype=torch.float64, seed=1), 1)
         assert_same(drawn, centers.mean(0).expand(4, 3))
 
 
 def test_the_best_denoiser_of_a_training_set_copies_it():
     members = draw(20, 6, dtype=torch.float64)
-    drawn = sample(exact(members, 0.0, straight), straight, draw(8, 6, dtype=torch.float64, seed=1), 50)
+    drawn = sample_back(exact(members, 0.0, straight), straight, draw(8, 6, dtype=torch.float64, seed=1), 50)
     assert torch.cdist(drawn, members).amin(1).max() < 1e-6
 
 
 def test_a_walk_yields_each_state_and_its_parts():
     denoise, noise = exact(draw(5, 3), 0.1, straight), draw(4, 3, seed=1)
-    states = [noisy for noisy, _ in walk(denoise, straight, noise, 5)]
-    assert len(states) == 5 and torch.equal(states[-1], sample(denoise, straight, noise, 5))
+    states = [noisy for noisy, _ in walk_back(denoise, straight, noise, 5)]
+    assert len(states) == 5 and torch.equal(states[-1], sample_back(denoise, straight, noise, 5))
     first = denoise(noise, torch.ones(4))
-    assert_same(next(walk(denoise, straight, noise, 5))[1].clean, first.clean)
+    assert_same(next(walk_back(denoise, straight, noise, 5))[1].clean, first.clean)
 
 
 @given(st.floats(-2, 10))
@@ -285,7 +286,7 @@ def test_a_network_is_asked_with_its_labels():
 def test_dtype_and_device_are_those_of_the_noise(dtype, device):
     centers, noise = draw(5, 3, dtype=dtype, device=device), draw(4, 3, dtype=dtype, device=device, seed=1)
     for path in (straight, cosine, chain(linear_betas(10))):
-        drawn = sample(exact(centers, 0.1, path), path, noise, 5, eta=1.0)
+        drawn = sample_back(exact(centers, 0.1, path), path, noise, 5, eta=1.0)
         assert drawn.dtype == dtype and drawn.device == noise.device and drawn.isfinite().all()
 
 
@@ -294,8 +295,9 @@ def test_dtype_and_device_are_those_of_the_noise(dtype, device):
     (lambda: chain(torch.zeros(2, 2)), "betas must be"),
     (lambda: linear_betas(0), "steps must be at least 1"),
     (lambda: at(straight, torch.ones(3), torch.ones(2, 3)), "time must have one number for each of 2 examples"),
-    (lambda: sample(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 0), "steps must be at least 1"),
-    (lambda: sample(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 2, eta=1.5), "eta must lie in [0, 1]"),
+    (lambda: sample_back(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 0), "steps must be at least 1"),
+    (lambda: sample_back(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 2, eta=1.5),
+     "eta must lie in [0, 1]"),
     (lambda: euler(lambda noisy, time: noisy, torch.ones(2, 3), 0.5), "steps must be a whole number"),
 ])
 def test_refusals(call, said):

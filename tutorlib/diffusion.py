@@ -182,7 +182,7 @@ def step(parts: Parts, now: Coefficients, then: Coefficients, eta: float = 0.0, 
 
 
 @torch.no_grad()
-def walk(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
+def walk_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
          generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Parts]]:
     """From noise (B, ...) at time 1 to time 0 in equal steps; after each the example, and the parts that were seen in the last.
 
@@ -201,10 +201,10 @@ def walk(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float 
         yield noisy, parts
 
 
-def sample(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
+def sample_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
            generator: torch.Generator | None = None) -> Tensor:
-    """The end of `walk`: examples (B, ...)."""
-    ((clean, _),) = deque(walk(denoise, path, noise, steps, eta=eta, generator=generator), maxlen=1)
+    """The end of `walk_back`: examples (B, ...)."""
+    ((clean, _),) = deque(walk_back(denoise, path, noise, steps, eta=eta, generator=generator), maxlen=1)
     return clean
 
 

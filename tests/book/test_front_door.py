@@ -58,7 +58,7 @@ def test_the_drawing_of_the_front_page_shows_what_the_chapter_says():
         word = re.search(r">(\w+)<", row)[1]
         said = [word, *re.findall(r'class="middle"[^>]*>(\w+)<', row)]
         assert any(line[: len(said)] == said for line in printed)  # the first column of what the page's own model says
-    rates = re.findall(r"^(\w.*?)  +[\d.]+ ± [\d.]+ +([\d.]+) ± [\d.]+$", "\n".join(outputs), flags=re.M)
+    rates = re.findall(r"^(\w.*?)  +[\d.]+\s±\s[\d.]+ +([\d.]+)\s±\s[\d.]+$", "\n".join(outputs), flags=re.M)
     errors = {name: float(words_wrong) for name, words_wrong in rates}
     shares = [int(share) for share in re.findall(r">(\d+) %<", drawing)]
     assert shares == [round(100 - errors[name]) for name in ("model, 3 beams", "window table")]

@@ -70,7 +70,7 @@ def test_weights_are_small_and_draw_as_recorded(program, record):
     noise = torch.randn(100, 1, 28, 28, generator=generator)
     for path in ("straight", "cosine"):
         denoise = program["drawing"](networks[path], "velocity", path, labels)
-        drawn = program["sample"](denoise, program["PATHS"][path], noise, 10)
+        drawn = program["sample_back"](denoise, program["PATHS"][path], noise, 10)
         right = (networks["judge"]((drawn + 1) / 2).argmax(1) == labels).float().mean().item()
         expected = record["long"][path]["curve"][-1]["judge"]
         assert right > expected - 5 * math.sqrt(expected * (1 - expected) / 100) - 0.01

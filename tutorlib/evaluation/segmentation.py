@@ -51,7 +51,7 @@ def mean_iou(confusion: Tensor) -> float:
 
 
 def dice(confusion: Tensor) -> Tensor:
-    """2 |A ∩ B| / (|A| + |B|) of each class, (C,): the F1 score of its pixels, and 2 IoU / (1 + IoU)."""
+    """Of each class, twice the pixels that are both, over the sum of the two: (C,). It is F1, and 2 IoU / (1 + IoU)."""
     return 2 * confusion.diagonal().double() / (confusion.sum(0) + confusion.sum(1))
 
 
