@@ -2,7 +2,6 @@
 
 import argparse
 import platform
-import re
 import time
 from collections.abc import Callable
 from datetime import date
@@ -12,7 +11,7 @@ import torch
 
 from benchmarks import attention, bert, detr, encoder_decoder, language_models, optimizers, recurrent, resnet, tokenizers, vit
 from benchmarks.harness import Row, Variant, compare
-from tutorlib.device import has_fast_bfloat16
+from tutorlib.device import has_fast_bfloat16, processor_name
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "benchmarks.md"
 
@@ -35,13 +34,6 @@ this one's instructions.
 
 {setting}
 """
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it; else what Python knows of it."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", info.read_text("utf8"), flags=re.M) if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def table(title: str, caption: str, rows: list[Row]) -> str:
@@ -94,7 +86,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     bfloat16 = "has" if has_fast_bfloat16("cpu") else "has no"
-    setting = (f"Measured on {date.today()} on {processor()} with PyTorch {torch.__version__.partition('+')[0]}, "
+    setting = (f"Measured on {date.today()} on {processor_name()} with PyTorch {torch.__version__.partition('+')[0]}, "
                f"Python {platform.python_version()}, "
                f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} ({bfloat16} bfloat16 instructions), "
                f"{arguments.threads} thread(s), {arguments.rounds} rounds.")

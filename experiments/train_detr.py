@@ -25,7 +25,7 @@ from tutorlib.baselines.components import Templates, detect_components, fitted
 from tutorlib.data.batches import ShuffledBatches, numbered_generator
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
-from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.evaluation.detection import Objects, average_precision, detections, kinds_of_error
 from tutorlib.models.detr import DETR, DETRConfig
 from tutorlib.training.loop import train
@@ -65,13 +65,8 @@ def arguments() -> argparse.Namespace:
 def about(options: argparse.Namespace) -> dict:
     return {"settings": {"steps": options.steps, "scenes": options.pool, "batch": BATCH, "rate": RATE, "warmup": WARMUP,
                          "test scenes": TEST}, "seed": options.seed, "torch": torch.__version__,
-            "python": platform.python_version(), "processor": processor(), "threads": torch.get_num_threads(),
+            "python": platform.python_version(), "processor": processor_name(), "threads": torch.get_num_threads(),
             "autocast": str(fast())}
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def fast() -> torch.dtype | None:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import load_digits
-from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.diffusion import (
     CLEAN,
     NOISE,
@@ -167,7 +167,7 @@ class Experiment:
             "settings": {"steps": options.steps, "short": options.short, "batch": BATCH, "rate": RATE, "decay": DECAY,
                          "dropped": DROPPED, "trained_on": TRAINED_ON, "drawn": DRAWN, "sampling_steps": STEPS,
                          "weight": WEIGHT, "seeds": options.seeds},
-            "torch": torch.__version__, "python": platform.python_version(), "processor": processor(), "threads": 1,
+            "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(), "threads": 1,
             "autocast": str(self.fast), "parameters": sum(p.numel() for p in Denoiser().parameters()),
             "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
             "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
@@ -412,11 +412,6 @@ def png(pixels: Tensor) -> str:
     stream = io.BytesIO()
     Image.fromarray(pixels.numpy()).save(stream, "PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from torch import Tensor
 from tutorlib.baselines.ngram import KneserNey, discounts
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
-from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.generation import generate
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.text.bpe import BytePairTokenizer
@@ -55,7 +55,7 @@ def train_anew(options: argparse.Namespace) -> None:
         "settings": {"steps": options.steps, "vocabulary": VOCABULARY, "length": LENGTH, "batch": BATCH, "width": 192,
                      "layers": 6, "heads": 6, "muon": 0.02, "decay": 0.1, "adamw": 3e-3},
         "seed": options.seed, "torch": torch.__version__, "python": platform.python_version(),
-        "processor": processor(), "threads": torch.get_num_threads(), "tokens": len(tokens), "characters": len(train_text),
+        "processor": processor_name(), "threads": torch.get_num_threads(), "tokens": len(tokens), "characters": len(train_text),
         "first_losses": first_losses(tokens, options.seed), "step": 0, "curve": [], "samples": [],
     }
     model = train_and_record(tokens, unseen, tokenizer, options, record)
@@ -84,11 +84,6 @@ def prepared() -> tuple[tuple[str, str], BytePairTokenizer, Tensor, Tensor]:
     tokenizer = BytePairTokenizer.train(both[0], VOCABULARY)
     tokens, unseen = (torch.tensor(tokenizer.encode(text)) for text in both)
     return both, tokenizer, tokens, unseen
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def new_model(seed: int) -> GPT:

@@ -28,7 +28,7 @@ from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.photographs import load_photographs
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes
-from tutorlib.device import has_fast_bfloat16, seed_everything
+from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.evaluation.segmentation import (
     boundary_iou,
     confusion_matrix,
@@ -283,13 +283,8 @@ def shares(test: Scenes) -> dict:
 def about(options: argparse.Namespace, data: Scenes) -> dict:
     return {"settings": {"steps": options.steps, "scenes": len(data.images), "batch": BATCH, "rate": RATE, "size": SIZE,
                          "widths": WIDTHS, "ground": GROUND, "classes": CLASSES},
-            "torch": torch.__version__, "python": platform.python_version(), "processor": processor(),
+            "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
             "threads": torch.get_num_threads(), "autocast": str(fast())}
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def save_weights(models: dict[str, nn.Module], path: Path) -> None:

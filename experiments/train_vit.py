@@ -26,6 +26,7 @@ from tutorlib.data.batches import ShuffledBatches, numbered_generator
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.pairs import draw_pairs
 from tutorlib.data.photographs import MEAN, STD
+from tutorlib.device import processor_name
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.layers import BatchNorm, ConvNorm, encoder_layer
 from tutorlib.models import MobileNetV2, ResNet, ViT, ViTConfig
@@ -182,14 +183,9 @@ def opened(options: argparse.Namespace) -> dict:
         return json.loads(options.record.read_text())
     first = {name: first_losses(NETWORKS[name], options.seeds[0]) for name in ("ViT", "ResNet")}
     return {"seeds": options.seeds, "torch": torch.__version__, "python": platform.python_version(),
-            "processor": processor(), "threads": torch.get_num_threads(), "batch": BATCH, "decay": DECAY,
+            "processor": processor_name(), "threads": torch.get_num_threads(), "batch": BATCH, "decay": DECAY,
             "parameters": {name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()},
             "first_losses": first, "tuning": [], "runs": []}
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def write(path: Path, record: dict) -> None:

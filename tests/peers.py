@@ -20,6 +20,16 @@ def shaken(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     return model.to(dtype).eval()
 
 
+def assert_copied(ours: nn.Module, reference: nn.Module) -> None:
+    """Ours can be trained, and what is done to its weights does not reach the reference's. Ours is zero afterwards."""
+    before = [parameter.clone() for parameter in reference.parameters()]
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            assert parameter.requires_grad and parameter.is_contiguous()
+            parameter.zero_()
+    assert all(torch.equal(p, q) for p, q in zip(reference.parameters(), before, strict=True))
+
+
 def bert(peer: type, heads=2, per_head=4, layers=2, hidden=12, activation="gelu", eps=1e-12, types=2, tied=True, labels=3,
          **options) -> nn.Module:
     if peer is BertForQuestionAnswering:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutorlib.device import available_devices, default_device, has_fast_bfloat16, peak_memory, seed_everything
+from tutorlib.device import available_devices, default_device, has_fast_bfloat16, peak_memory, processor_name, seed_everything
 
 MEGABYTE = 1 << 20
 
@@ -93,3 +93,12 @@ def test_peak_memory_refuses_devices_without_a_record():
 def test_peak_memory_on_cuda():
     _, peak = peak_memory(lambda: torch.empty(32 * MEGABYTE, dtype=torch.uint8, device="cuda").sum(), device="cuda")
     assert 32 * MEGABYTE <= peak < 40 * MEGABYTE
+
+
+@pytest.mark.parametrize("info, expected", [("processor\t: 0\nmodel name\t: Fast One 3\nmodel name\t: Other\n", "Fast One 3"),
+                                            ("processor\t: 0\n", "what Python says"), (None, "what Python says")])
+def test_a_processor_is_named_by_linux_or_else_by_python(monkeypatch, info, expected):
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: info is not None)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path, encoding: info)
+    monkeypatch.setattr("platform.processor", lambda: "what Python says")
+    assert processor_name() == expected

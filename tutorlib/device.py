@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,13 @@ def seed_everything(seed: int) -> torch.Generator:
     """Seed torch's own generators (every device); return a CPU generator with the same seed for explicit use."""
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
+
+
+def processor_name() -> str:
+    """The processor's name, where Linux tells it; else what Python knows of it. Records and benchmarks say where they ran."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"(?m)^model name\s*: (.+)$", info.read_text("utf8")) if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tutorlib.baselines.silhouettes import segment_components, silhouettes, tight
+from tutorlib.baselines.silhouettes import segment_components, silhouettes
+from tutorlib.data.scenes import tight
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,11 +21,6 @@ TOLERANCE = 0.05  # of a loss near 25: float32 sums in another order, three step
 
 
 @pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
-@pytest.fixture(scope="module")
 def digits():
     return load_digits()
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 import runpy
 import sys
@@ -20,16 +19,6 @@ TOOL = ROOT / "train_diffusion.py"
 RECORD = ROOT / "records" / "train_diffusion.json"
 WEIGHTS = RECORD.with_suffix(".safetensors")
 TOLERANCE = 2e-3  # float32 sums in another order, after four steps
-
-
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
-@pytest.fixture(scope="module")
-def record():
-    return json.loads(RECORD.read_text())
 
 
 @pytest.mark.slow

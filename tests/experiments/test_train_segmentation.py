@@ -17,11 +17,6 @@ RECORD, LONG = ROOT / "records" / "train_segmentation.json", ROOT / "records" / 
 TOLERANCE = 0.02  # nats: float32 sums in another order, after four steps
 
 
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
 @pytest.mark.slow
 def test_first_losses_are_those_of_the_record(program):
     record = json.loads(RECORD.read_text())

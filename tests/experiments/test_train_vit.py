@@ -1,6 +1,5 @@
 """The record of ViT and ResNet: its first losses come out again, what was done to the images is what it says, it is whole."""
 
-import json
 import math
 import runpy
 import sys
@@ -17,16 +16,6 @@ ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "experiments" / "train_vit.py"
 RECORD = ROOT / "experiments" / "records" / "train_vit.json"
 TOLERANCE = 0.02  # nats: float32 sums in another order, after three steps
-
-
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
-@pytest.fixture(scope="module")
-def record():
-    return json.loads(RECORD.read_text())
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 from tests.closeness import assert_same
-from tests.peers import shaken
+from tests.peers import assert_copied, shaken
 from tutorlib.pretrained import from_transformers
 from tutorlib.pretrained.huggingface.vit import TABLE
 from tutorlib.pretrained.weights import rename
@@ -56,12 +56,7 @@ def test_weights_are_copied():
     reference = shaken(vit())
     ours = from_transformers(reference)
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters())
-    before = [parameter.clone() for parameter in reference.parameters()]
-    with torch.no_grad():
-        for parameter in ours.parameters():
-            assert parameter.requires_grad and parameter.is_contiguous()
-            parameter.zero_()
-    assert all(torch.equal(p, q) for p, q in zip(reference.parameters(), before, strict=True))
+    assert_copied(ours, reference)
 
 
 def test_mode_dtype_and_dropouts_are_taken_over(device):

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from tests.closeness import assert_same
-from tests.peers import SMALL, bert, gpt2, llama, shaken
+from tests.peers import SMALL, assert_copied, bert, gpt2, llama, shaken
 from tutorlib.pretrained import from_transformers
 from tutorlib.pretrained.huggingface.llama import rope_base
 
@@ -34,12 +34,7 @@ def test_weights_are_copied_and_stay_tied(name):
     assert ours.output.weight is embedding.weight
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in reference.parameters()) - (
         sum(p.numel() for n, p in reference.named_parameters() if "pooler" in n))
-    before = [parameter.clone() for parameter in reference.parameters()]
-    with torch.no_grad():
-        for parameter in ours.parameters():
-            assert parameter.requires_grad and parameter.is_contiguous()
-            parameter.zero_()
-    assert all(torch.equal(p, q) for p, q in zip(reference.parameters(), before, strict=True))
+    assert_copied(ours, reference)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutorlib.data.scenes import boxes_of, tight
 from tutorlib.evaluation.detection import Detections
 
 SIDE = 16  # pixels of a template's side
@@ -21,6 +22,11 @@ class Templates(NamedTuple):
     labels: Tensor
 
 
+def ground_of(images: Tensor) -> Tensor:
+    """The median color of each image: (N, 3, H, W) -> (N, 3, 1, 1)."""
+    return images.flatten(2).median(-1).values[..., None, None]
+
+
 def link(images: Tensor, *, contrast: float, alike: float) -> Tensor:
     """images (N, 3, H, W) -> the number of the component of each pixel (N, H, W), or -1 where it is ground.
 
@@ -28,8 +34,7 @@ def link(images: Tensor, *, contrast: float, alike: float) -> Tensor:
     such pixels beside each other are linked where no channel of their colors, divided by their brightness, differs by more than
     `alike`. A component's number is the place of its first pixel.
     """
-    ground = images.flatten(2).median(-1).values[..., None, None]  # (N, 3, 1, 1)
-    solid = (images - ground).abs().amax(1) > contrast  # (N, H, W)
+    solid = (images - ground_of(images)).abs().amax(1) > contrast  # (N, H, W)
     color = images / images.sum(1, keepdim=True).clamp(min=1e-3)  # (N, 3, H, W)
     N, H, W = solid.shape
     right = solid[..., 1:] & solid[..., :-1] & ((color[..., 1:] - color[..., :-1]).abs().amax(1) < alike)  # (N, H, W - 1)
@@ -57,16 +62,11 @@ def detect_components(images: Tensor, templates: Templates, *, contrast: float =
 def _detect(number: Tensor, templates: Templates, least: int) -> Detections:
     names, counts = number[number >= 0].unique(return_counts=True)
     masks = number == names[counts >= least].view(-1, 1, 1)  # (M, H, W)
-    boxes, shapes = [], []
-    for mask in masks:
-        rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
-        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        boxes.append(torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]) / mask.size(1))
-        shapes.append(fitted(mask[top:bottom, left:right].float()))
-    if not boxes:
+    if not len(masks):
         return Detections(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
-    scores, best = (torch.stack(shapes) @ templates.shapes.T).max(1)  # (M,)
-    return Detections(torch.stack(boxes), templates.labels[best], scores)
+    shapes = torch.stack([fitted(tight(mask).float()) for mask in masks])  # (M, SIDE * SIDE)
+    scores, best = (shapes @ templates.shapes.T).max(1)  # (M,)
+    return Detections(boxes_of(masks), templates.labels[best], scores)
 
 
 def fitted(ink: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tutorlib.baselines.components import Templates, fitted, link
+from tutorlib.baselines.components import Templates, fitted, ground_of, link
+from tutorlib.data.scenes import tight
 from tutorlib.layers.arguments import check_images
 
 
@@ -28,8 +29,7 @@ def segment_components(images: Tensor, templates: Templates, *, contrast: float,
     Raises ValueError for images of another shape.
     """
     check_images(images)
-    ground = images.flatten(2).median(-1).values[..., None, None]  # (N, 3, 1, 1)
-    far = (images - ground).norm(dim=1)  # (N, H, W)
+    far = (images - ground_of(images)).norm(dim=1)  # (N, H, W)
     named = torch.zeros(far.shape, dtype=torch.int64, device=images.device)
     for image, parts, away in zip(named, link(images, contrast=contrast, alike=alike), far, strict=True):
         numbers, counts = parts[parts >= 0].unique(return_counts=True)
@@ -38,11 +38,3 @@ def segment_components(images: Tensor, templates: Templates, *, contrast: float,
             part &= away >= 0.5 * away[part].quantile(0.75)
             image[part] = templates.labels[(templates.shapes @ fitted(tight(part).float())).argmax()]
     return named
-
-
-def tight(mask: Tensor) -> Tensor:
-    """The smallest part of a mask (H, W) that holds all its pixels. Raises ValueError where it has none."""
-    if not mask.any():
-        raise ValueError("mask must hold a pixel, got an empty one")
-    rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
-    return mask[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]

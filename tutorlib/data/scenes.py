@@ -138,10 +138,13 @@ def _placed(ink: Tensor, place: Sequence[float], size: int) -> Tensor:
     return F.pad(ink, (left, size - w - left, top, size - h - top))
 
 
-def tight(image: Tensor) -> Tensor:
-    """The part of a digit (28, 28) that holds its ink (h, w)."""
-    rows, columns = ((image >= INK).any(axis).nonzero()[:, 0] for axis in (1, 0))
-    return image[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+def tight(ink: Tensor) -> Tensor:
+    """The part of ink or of a mask (H, W) that holds all its pixels: (h, w). Raises ValueError where it has none."""
+    solid = ink >= INK  # (H, W)
+    if not solid.any():
+        raise ValueError("mask must hold a pixel, got an empty one")
+    rows, columns = (solid.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    return ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
 
 
 def _tint(hue: float, saturation: float, value: float) -> Tensor:

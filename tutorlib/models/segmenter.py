@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.arguments import check_counts
-from tutorlib.layers import FeedForward, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
+from tutorlib.layers import LayerNorm, LearnedPosition, encoder_layer
 from tutorlib.layers.arguments import check_images
 
 
@@ -50,7 +50,8 @@ class Segmenter(nn.Module):
         self.image_size = image_size
         self.embedding = nn.Conv2d(in_channels, width, patch, stride=patch)  # a linear map of each patch
         self.position = LearnedPosition((image_size // patch) ** 2, width)
-        self.layers = nn.ModuleList(_layer(width, num_heads) for _ in range(num_layers))
+        self.layers = nn.ModuleList(encoder_layer(width, num_heads, 4 * width, activation="gelu", norm_first=True)
+                                    for _ in range(num_layers))
         self.norm, self.head = LayerNorm(width), head
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,8 +64,3 @@ class Segmenter(nn.Module):
         for layer in self.layers:
             states = layer(states)  # (B, T, D)
         return self.head(self.norm(states).mT.unflatten(2, grid.shape[-2:]))  # (B, classes, H, W)
-
-
-def _layer(width: int, num_heads: int) -> TransformerLayer:
-    return TransformerLayer(MultiHeadAttention(width, num_heads), FeedForward(width, 4 * width, activation="gelu"),
-                            LayerNorm(width), LayerNorm(width), norm_first=True)
