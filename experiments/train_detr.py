@@ -1,14 +1,16 @@
 """Train the DETR of the chapter "DETR" on scenes, and compare it with what one would do without matching.
 
-    OMP_NUM_THREADS=1 python experiments/train_detr.py experiments/records/train_detr.json --steps 4000
+    OMP_NUM_THREADS=1 python experiments/train_detr.py experiments/records/train_detr.json
 
+first teaches its ResNet to name pictures of one object (the paper's comes from ImageNet), then the whole network to detect. It
 writes the learning curve, the scores on scenes of digits that were never trained on, and those of the baseline; beside it the
 weights in float16 (train_detr.safetensors). Both are written anew at every checkpoint.
 
     python experiments/train_detr.py experiments/records/ablate_detr.json --arms 0 1 2 --steps 600
 
 trains the same model from the given seeds in each way of `ARMS`, shorter and on simpler scenes (`SIMPLE`): queries matched, or
-fixed to objects by an order; without the auxiliary losses; with "no object" at full weight. Nothing else differs between arms.
+fixed to objects by an order; without the auxiliary losses; with "no object" at full weight; with a ResNet that was taught
+nothing. Nothing else differs between arms.
 """
 
 import argparse
@@ -17,25 +19,30 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tutorlib.baselines.components import Templates, detect_components, fitted
 from tutorlib.data.batches import ShuffledBatches, numbered_generator
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
 from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.evaluation.detection import Objects, average_precision, detections, kinds_of_error
-from tutorlib.models.detr import DETR, DETRConfig
+from tutorlib.models.detr import DETR, Backbone, DETRConfig
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
 from tutorlib.training.schedules import warmup_cosine
 
 CONFIG = DETRConfig(num_classes=len(NAMES), num_queries=8, width=64, num_heads=4, hidden=192, num_encoder_layers=2,
-                    num_decoder_layers=3, dropout=0.0, base=20.0, depths=(1, 1), widths=(32, 64), stem_width=32,
+                    num_decoder_layers=3, dropout=0.0, base=20.0, depths=(1, 2), widths=(48, 128), stem_width=32,
                     bottleneck=False)
-POOL, BATCH, RATE, WARMUP = 6_000, 32, 1e-3, 200
+POOL, BATCH, RATE, WARMUP = 20_000, 32, 1e-3, 200
+SINGLE = dict(size=32, objects=(1, 1), sides=(14, 28))  # pictures of one object, which teach the ResNet first
+PICTURES, SINGLE_STEPS, SINGLE_BATCH, SINGLE_RATE = 8_000, 2_000, 64, 2e-3
 TEST, TEST_SEED = 500, 1  # scenes of test digits
 SIMPLE = dict(size=32, objects=(1, 3), sides=(12, 20))  # the scenes of the arms, of one digit and three shapes
 FEW = (0,)
@@ -55,7 +62,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
-    parser.add_argument("--steps", type=int, default=4_000, help="steps of training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=12_000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
     parser.add_argument("--pool", type=int, default=POOL, help="scenes to train on (default: %(default)s)")
@@ -64,9 +71,9 @@ def arguments() -> argparse.Namespace:
 
 def about(options: argparse.Namespace) -> dict:
     return {"settings": {"steps": options.steps, "scenes": options.pool, "batch": BATCH, "rate": RATE, "warmup": WARMUP,
-                         "test scenes": TEST}, "seed": options.seed, "torch": torch.__version__,
-            "python": platform.python_version(), "processor": processor_name(), "threads": torch.get_num_threads(),
-            "autocast": str(fast())}
+                         "test scenes": TEST, "pictures": PICTURES, "pictures, steps": SINGLE_STEPS},
+            "seed": options.seed, "torch": torch.__version__, "python": platform.python_version(),
+            "processor": processor_name(), "threads": torch.get_num_threads(), "autocast": str(fast())}
 
 
 def fast() -> torch.dtype | None:
@@ -92,9 +99,40 @@ class SceneBatches:
         return images, Targets.of([self.labels[row] for row in rows], [self.boxes[row] for row in rows])
 
 
-def new_model(seed: int) -> DETR:
+class Classifier(nn.Module):
+    """The ResNet of a DETR, the mean over its map, one linear map to the classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.output = Backbone(CONFIG), nn.Linear(CONFIG.widths[-1], CONFIG.num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, C)."""
+        return self.output(self.backbone(images).mean((2, 3)))
+
+
+def taught(digits, seed: int, steps: int = SINGLE_STEPS) -> tuple[Classifier, float]:
+    """A classifier of pictures that show one object, and its accuracy on those of digits that it never saw."""
     seed_everything(seed)
-    return DETR(CONFIG).to(memory_format=torch.channels_last)
+    model = Classifier().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=SINGLE_RATE, weight_decay=1e-4, fused=True)
+
+    def loss(model: Classifier, batch: tuple[Tensor, Targets]) -> Tensor:
+        return F.cross_entropy(model(batch[0]).float(), batch[1].labels)
+
+    train(model, SceneBatches(make_scenes(PICTURES, digits.train, 2, **SINGLE), SINGLE_BATCH, seed), loss, optimizer,
+          steps=steps, schedule=warmup_cosine(min(50, steps // 5), steps), autocast=fast(), progress=False)
+    test = make_scenes(TEST, digits.test, 3, **SINGLE)
+    return model.eval(), accuracy(model, test.images, torch.cat(test.labels))
+
+
+def new_model(seed: int, classifier: Classifier | None = None) -> DETR:
+    """From a seed, with the ResNet of a classifier or one that starts at random as the rest."""
+    seed_everything(seed)
+    model = DETR(CONFIG)
+    if classifier is not None:
+        model.backbone.load_state_dict(classifier.backbone.state_dict())
+    return model.to(memory_format=torch.channels_last)
 
 
 def optimizer_of(model: DETR) -> torch.optim.Optimizer:
@@ -130,12 +168,20 @@ def loss_of(choose: Choice = match, *, auxiliary: bool = True, no_object: float 
     return loss
 
 
+class Arm(NamedTuple):
+    """A loss, and whether the ResNet was taught to name objects before."""
+
+    loss: Callable
+    taught: bool = True
+
+
 ARMS = {
-    "matched": loss_of(),
-    "in drawing order": loss_of(drawing_order),
-    "left to right": loss_of(left_to_right),
-    "matched, no auxiliary losses": loss_of(auxiliary=False),
-    "matched, no object weighs 1": loss_of(no_object=1.0),
+    "matched": Arm(loss_of()),
+    "in drawing order": Arm(loss_of(drawing_order)),
+    "left to right": Arm(loss_of(left_to_right)),
+    "matched, no auxiliary losses": Arm(loss_of(auxiliary=False)),
+    "matched, no object weighs 1": Arm(loss_of(no_object=1.0)),
+    "matched, ResNet untaught": Arm(loss_of(), taught=False),
 }
 
 
@@ -163,25 +209,28 @@ def test_scenes(digits) -> Scenes:
 
 
 def first_losses(pool: Scenes, seed: int) -> list[float]:
-    """The losses of the first steps in float32; the first 200 scenes are enough."""
+    """The losses of the first steps in float32, of a ResNet that was taught nothing; the first 200 scenes are enough."""
     model = new_model(seed)
     return train(model, SceneBatches(pool, BATCH, seed), loss_of(), optimizer_of(model), steps=FIRST,
                  schedule=warmup_cosine(WARMUP, 1000), clip_norm=1.0, progress=False).losses
 
 
-def run(pool: Scenes, seed: int, steps: int, batch: int, loss: Callable, evaluate: Callable,
-        every: int) -> tuple[DETR, list, list]:
-    model = new_model(seed)
+def run(model: DETR, pool: Scenes, seed: int, steps: int, batch: int, loss: Callable, **watch) -> list[float]:
+    """Train; the losses."""
     history = train(model, SceneBatches(pool, batch, seed), loss, optimizer_of(model), steps=steps,
-                    schedule=warmup_cosine(min(WARMUP, steps // 5), steps), clip_norm=1.0, autocast=fast(), evaluate=evaluate,
-                    evaluate_every=every, progress=False)
-    return model.eval(), history.losses, history.evaluations
+                    schedule=warmup_cosine(min(WARMUP, steps // 5), steps), clip_norm=1.0, autocast=fast(), progress=False,
+                    **watch)
+    model.eval()
+    return history.losses
 
 
 def record_long(digits, options: argparse.Namespace, record: dict) -> None:
     pool, test = make_scenes(options.pool, digits.train, 0), test_scenes(digits)
     there, spent = objects_of(test), 0.0
     record["first_losses"] = first_losses(make_scenes(200, digits.train, 0), options.seed)
+    start = time.perf_counter()
+    classifier, right = taught(digits, options.seed)
+    record["classifier"] = {"accuracy": right, "seconds": round(time.perf_counter() - start, 1)}
     record["curve"] = []
 
     def evaluate(model: DETR) -> None:
@@ -196,7 +245,8 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
         spent += time.perf_counter() - begun  # evaluating is not training
 
     every, start = max(1, options.steps // 8), time.perf_counter()
-    model, losses, _ = run(pool, options.seed, options.steps, BATCH, loss_of(), evaluate, every)
+    model = new_model(options.seed, classifier)
+    losses = run(model, pool, options.seed, options.steps, BATCH, loss_of(), evaluate=evaluate, evaluate_every=every)
     record["parameters"] = sum(p.numel() for p in model.parameters())
     record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
     save_weights(model, options.record.with_suffix(".safetensors"))
@@ -250,9 +300,11 @@ def record_arms(digits, options: argparse.Namespace, record: dict) -> None:
     record["settings"] |= {"scenes": SIMPLE_POOL, "batch": SIMPLE_BATCH, "digits": FEW} | SIMPLE
     record["arms"] = {name: [] for name in ARMS}
     for seed in options.arms:
-        for name, loss in ARMS.items():
+        classifier, _ = taught(digits, seed)
+        for name, arm in ARMS.items():
             begun = time.perf_counter()
-            model, *_ = run(pool, seed, options.steps, SIMPLE_BATCH, loss, lambda model: None, options.steps)
+            model = new_model(seed, classifier if arm.taught else None)
+            run(model, pool, seed, options.steps, SIMPLE_BATCH, arm.loss)
             record["arms"][name].append({
                 "seed": seed, "seconds": round(time.perf_counter() - begun, 1),
                 "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4),

@@ -68,10 +68,10 @@ def test_the_matched_arm_is_the_loss_of_the_package(program, digits):
     model = program["new_model"](0)
     images, there = program["SceneBatches"](make_scenes(20, digits.train, 0), 4, 0)(0)
     logits, boxes = model.eval().every_layer(images)
-    assert torch.equal(program["ARMS"]["matched"](model, (images, there)), detr_loss(logits, boxes, there))
-    last = program["ARMS"]["matched, no auxiliary losses"](model, (images, there))
+    assert torch.equal(program["ARMS"]["matched"].loss(model, (images, there)), detr_loss(logits, boxes, there))
+    last = program["ARMS"]["matched, no auxiliary losses"].loss(model, (images, there))
     assert last.item() == pytest.approx(detr_loss(logits[-1:], boxes[-1:], there).item(), rel=1e-5)
-    fixed = program["ARMS"]["in drawing order"](model, (images, there))
+    fixed = program["ARMS"]["in drawing order"].loss(model, (images, there))
     assert fixed > detr_loss(logits, boxes, there)  # the cheapest pairing is the cheapest
     assert match(logits[-1], boxes[-1], there).tolist() != program["drawing_order"](None, None, there).tolist()
 
