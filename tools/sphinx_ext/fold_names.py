@@ -1,7 +1,7 @@
 """A folded cell says what is in it: the bar bears the comment of the cell's first line.
 
-`# check`, `# plot` and `# data` become "Check", "Plot" and "Data", the solution of an exercise "Solution"; any other cell without
-such a line keeps the words of MyST-NB.
+`# check`, `# plot` and `# data` become "Check", "Plot" and "Data", the solution of an exercise "Solution"; any other cell
+without such a line keeps the words of MyST-NB.
 """
 
 from __future__ import annotations
