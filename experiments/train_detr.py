@@ -10,7 +10,8 @@ weights in float16 (train_detr.safetensors). Both are written anew at every chec
 
 trains the same model from the given seeds in each way of `ARMS`, shorter and on simpler scenes (`SIMPLE`): queries matched, or
 fixed to objects by an order; without the auxiliary losses; with "no object" at full weight; with a ResNet that was taught
-nothing. Nothing else differs between arms.
+nothing. Nothing else differs between arms. `--only matched "left to right"` takes these two alone (race_detr.json, with 2,400
+steps), and `--full` the scenes of the long run (race_detr_full.json, 4,000 steps, one seed).
 """
 
 import argparse
@@ -65,6 +66,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=12_000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
+    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="these arms (default: all)")
+    parser.add_argument("--full", action="store_true", help="arms on the scenes of the long run, not on simple ones")
     parser.add_argument("--pool", type=int, default=POOL, help="scenes to train on (default: %(default)s)")
     return parser.parse_args()
 
@@ -294,23 +297,38 @@ def few(digits: Images) -> Images:
 
 
 def record_arms(digits, options: argparse.Namespace, record: dict) -> None:
-    pool = make_scenes(SIMPLE_POOL, few(digits.train), 0, **SIMPLE)
-    test = make_scenes(TEST, few(digits.test), TEST_SEED, **SIMPLE)
-    there = objects_of(test)
-    record["settings"] |= {"scenes": SIMPLE_POOL, "batch": SIMPLE_BATCH, "digits": FEW} | SIMPLE
-    record["arms"] = {name: [] for name in ARMS}
+    pool, test, batch, about_scenes = arm_scenes(digits, options)
+    record["settings"] |= about_scenes
+    record["arms"] = {name: [] for name in options.only}
     for seed in options.arms:
         classifier, _ = taught(digits, seed)
-        for name, arm in ARMS.items():
-            begun = time.perf_counter()
-            model = new_model(seed, classifier if arm.taught else None)
-            run(model, pool, seed, options.steps, SIMPLE_BATCH, arm.loss)
-            record["arms"][name].append({
-                "seed": seed, "seconds": round(time.perf_counter() - begun, 1),
-                "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4),
-                "errors": kinds_of_error(found_by(model, test.images, 0.5), there)})
+        for name in options.only:
+            record["arms"][name].append({"seed": seed} | record_arm(ARMS[name], seed, classifier, pool, test, batch, options))
             write(options.record, record)
             print(name, record["arms"][name][-1], flush=True)
+
+
+def arm_scenes(digits, options: argparse.Namespace) -> tuple[Scenes, Scenes, int, dict]:
+    """What the arms learn from, what they are tested on, the size of a batch, and what the record says of these."""
+    if options.full:
+        return make_scenes(options.pool, digits.train, 0), test_scenes(digits), BATCH, {}
+    pool = make_scenes(SIMPLE_POOL, few(digits.train), 0, **SIMPLE)
+    test = make_scenes(TEST, few(digits.test), TEST_SEED, **SIMPLE)
+    return pool, test, SIMPLE_BATCH, {"scenes": SIMPLE_POOL, "batch": SIMPLE_BATCH, "digits": FEW} | SIMPLE
+
+
+def record_arm(arm: Arm, seed: int, classifier: Classifier, pool: Scenes, test: Scenes, batch: int,
+               options: argparse.Namespace) -> dict:
+    """One run: AP50 at each eighth of the steps, and the errors at the end."""
+    there, begun = objects_of(test), time.perf_counter()
+    model, way = new_model(seed, classifier if arm.taught else None), []
+
+    def evaluate(model: DETR) -> None:
+        way.append(round(average_precision(found_by(model, test.images), there, [0.5]), 4))
+
+    run(model, pool, seed, options.steps, batch, arm.loss, evaluate=evaluate, evaluate_every=max(1, options.steps // 8))
+    return {"seconds": round(time.perf_counter() - begun, 1), "AP50": way[-1], "on the way": way,
+            "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
 
 
 def save_weights(model: DETR, path: Path) -> None:
