@@ -34,7 +34,7 @@ from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
 from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.evaluation.classification import accuracy
-from tutorlib.evaluation.detection import Objects, average_precision, detections, kinds_of_error
+from tutorlib.evaluation.detection import Objects, average_precision, detections, iou, kinds_of_error
 from tutorlib.models.detr import DETR, Backbone, DETRConfig
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
@@ -291,6 +291,15 @@ def own_scores(model: DETR, digits) -> dict:
     """On the first scenes that it was trained on."""
     scenes = next(pool_of(TEST, digits))
     return scores(found_by(model, scenes.images), objects_of(scenes))
+
+
+@torch.no_grad()
+def right_by_place(model: DETR, test: Scenes, objects: int = 5) -> list[float]:
+    """Of scenes with this many objects: how often output k has the box of the k-th from the left (IoU of one half)."""
+    chosen = [k for k, labels in enumerate(test.labels) if len(labels) == objects]
+    boxes = torch.cat([model(part)[1] for part in test.images[chosen].split(100)])[:, :objects]  # (N, M, 4)
+    there = torch.stack([test.boxes[k][test.boxes[k][:, 0].argsort()] for k in chosen])  # (N, M, 4)
+    return [round(share, 4) for share in (iou(boxes, there) >= 0.5).float().mean(0).tolist()]
 
 
 def baseline(digits, test: Scenes, there: list[Objects]) -> dict:
