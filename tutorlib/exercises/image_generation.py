@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet
 
 check = ExerciseSheet()
 
@@ -161,37 +161,7 @@ def check_step(answer):
     return answer(torch.randn(2, 3), torch.randn(2, 3), 0.7, 0.4)
 
 
-# 5: guidance
-
-def guided_guess(given, free, weight):
-    return free + weight * (given - free)
-
-
-def weight_from_zero(given, free, weight):
-    return given + weight * (given - free)
-
-
-def the_other_way(given, free, weight):
-    return given + weight * (free - given)
-
-
-def shares(given, free, weight):
-    return weight * given + free
-
-
-@check.exercise(5, "Guidance", reference=guided_guess, mistakes=[
-    (weight_from_zero, "So counts the paper: its 0 is our 1. Here weight 1 must give `given`."),
-    (the_other_way, "Weight 1 must give `given`, and more lead further away from `free`."),
-    (shares, "The factors of `given` and `free` must sum to one: with equal guesses nothing changes."),
-])
-def check_guidance(answer):
-    given, free = torch.randn(2, 3), torch.randn(2, 3)
-    if torch.as_tensor(answer(given, given, 3.0)).shape != given.shape:
-        raise Wrong("One guess for each number of `given`: the shape stays.")
-    return [answer(given, free, weight) for weight in (0.0, 1.0, 2.5)]
-
-
-# 6: the Frechet distance of one feature
+# 5: the Frechet distance of one feature
 
 def frechet_of_one(features, others):
     return (features.mean() - others.mean()) ** 2 + (features.std() - others.std()) ** 2
@@ -213,7 +183,7 @@ def rooted(features, others):
     return frechet_of_one(features, others).sqrt()
 
 
-@check.exercise(6, "The Fréchet distance of one feature", reference=frechet_of_one, mistakes=[
+@check.exercise(5, "The Fréchet distance of one feature", reference=frechet_of_one, mistakes=[
     (variances, "s² + t² - 2 st is the square of what? Not of the difference of variances."),
     (means_only, "Two distributions with one mean may still differ: in their spread."),
     (not_squared, "The distance is meant squared, both of its terms."),
