@@ -4,11 +4,11 @@
 
 writes the scores, each {judge, frechet, nearest}: the share of drawn digits that a judge, trained on other digits, reads as
 asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
-the nearest training digit. Parts: `real` (what needs no training), `long` (1,500 steps on either path; the curve, guidance,
-number of steps, errors by time), `targets` (two paths, three targets, seeds, with and without averaged weights) and `relay`
-(two of them take turns), `vae`, `few` (the same network on 20 digits), `again` (the long run from other seeds). Weights of
-judge and long runs lie beside it in float16. The record is written after every run, so that one that is cut leaves what it
-reached, and `--parts` adds what is missing.
+the nearest training digit. Parts: `real` (what needs no training), `long` (4,500 steps on the straight path; the curve,
+guidance, number of steps, errors by time), `middle` (1,500 steps of the velocity at a rate that stays; 500 of the image),
+`targets` (300 steps: two paths, three targets, seeds, with and without averaged weights; two of them take turns), `vae`, `few`
+(the same network on 20 digits). Weights of judge and long run lie beside it in float16. The record is written after every run,
+so that one that is cut leaves what it reached, and `--parts` adds what is missing.
 
     python experiments/train_diffusion.py experiments/records/train_diffusion.json --drawing book/drawings/digits-drawn.svg
 
@@ -22,6 +22,7 @@ import json
 import math
 import platform
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -35,22 +36,26 @@ from tutorlib.diffusion import (
     NOISE,
     VELOCITY,
     Denoise,
+    Parts,
     at,
     bounded,
     cosine,
     denoiser,
+    exact,
     guided,
     mix,
     sample_back,
+    step,
     straight,
     walk_back,
 )
+from tutorlib.diffusion import Path as Way
 from tutorlib.evaluation import accuracy
 from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
 from tutorlib.models import ConvNet
 from tutorlib.models.diffusion import Denoiser
 from tutorlib.models.vae import VAE, negative_bound
-from tutorlib.training import train, warmup_linear
+from tutorlib.training import train, warmup_cosine, warmup_linear
 from tutorlib.training.augmentation import rotate, shift
 from tutorlib.training.averaging import MovingAverage
 from tutorlib.training.denoising import denoising_loss, drop_labels
@@ -58,11 +63,15 @@ from tutorlib.training.loop import update
 from tutorlib.training.losses import cross_entropy
 
 TRAINED_ON, DRAWN, BATCH, RATE, DECAY, DROPPED = 2000, 500, 64, 2e-3, 0.995, 0.1
+EARLY = 500  # steps, after which a run of the middle part is scored for the first time
+WARMUP, SLOW = 50, 0.999  # steps; the decay of the average that the long run is drawn with
+DRAWS, CHEAP = (1000, 1001, 1002), 6  # seeds of the noise; draws of what needs no network
 STEPS, WEIGHT = 10, 1.5  # of sampling; of guidance
 PATHS = {"straight": straight, "cosine": cosine}
 TARGETS = {"image": CLEAN, "noise": NOISE, "velocity": VELOCITY}
 TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-PARTS = ["real", "long", "targets", "vae", "few", "again"]
+LATE = 0.98  # where drawing from predicted noise may begin: at 1 there is nothing to divide by
+PARTS = ["real", "long", "middle", "targets", "vae", "few"]
 DEVIATIONS = (0.3, 1.0, 1.5, 2.0, 3.0)  # that the autoencoder grants a pixel
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 
@@ -85,10 +94,10 @@ def train_all(options: argparse.Namespace) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
-    parser.add_argument("--steps", type=int, default=1500, help="of the long runs (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4500, help="of the long run (default: %(default)s)")
+    parser.add_argument("--middle", type=int, default=1500, help="of those beside it (default: %(default)s)")
     parser.add_argument("--short", type=int, default=300, help="steps of the runs that are compared (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the runs that are compared (default: 0 1)")
-    parser.add_argument("--again", type=int, nargs="*", default=[1], help="other seeds of the long run (default: 1)")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS,
                         help="train these alone and add them to a record that is there (default: all, anew)")
     parser.add_argument("--drawing", type=Path, help="train nothing; draw with the kept weights, into this SVG file")
@@ -120,9 +129,10 @@ def train_judge(images: Tensor, labels: Tensor, steps: int = 1500) -> ConvNet:
 
 
 def run(images: Tensor, labels: Tensor, path: str, target: str, steps: int, seed: int, *, fast: torch.dtype | None,
-        at_step=lambda step, network, average: None) -> tuple[Denoiser, Denoiser, list[float]]:
-    """A trained network, its averaged one, and the losses."""
+        falling: bool = False, at_step=lambda step, network, average: None) -> tuple[Denoiser, Denoiser, list[float]]:
+    """A trained network, its averaged one, and the losses. The rate stays, or falls to 0 along half a cosine."""
     seed_everything(seed)
+    rate = warmup_cosine(WARMUP, steps) if falling else lambda number: min(1, (number + 1) / WARMUP)
     network = Denoiser()
     average, batches = MovingAverage(network, DECAY), ShuffledBatches(images, labels, batch_size=BATCH, seed=seed)
     optimizer, generator = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.01), torch.Generator().manual_seed(seed)
@@ -132,11 +142,11 @@ def run(images: Tensor, labels: Tensor, path: str, target: str, steps: int, seed
         return denoising_loss(network, batch[0], told, PATHS[path], TARGETS[target], generator=generator)
 
     losses = []
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 50)
-        losses.append(update(network, batches, loss, optimizer, step, clip_norm=1.0, autocast=fast)[0])
+    for number in range(steps):
+        optimizer.param_groups[0]["lr"] = RATE * rate(number)
+        losses.append(update(network, batches, loss, optimizer, number, clip_norm=1.0, autocast=fast)[0])
         average.update(network)
-        at_step(step + 1, network, average.model)
+        at_step(number + 1, network, average.model)
     return network.eval(), average.model, losses
 
 
@@ -144,6 +154,16 @@ def drawing(network: Denoiser, target: str, path: str, labels: Tensor, weight: f
     """The guided denoiser of a network, its images held in [-1, 1]."""
     given, free = (denoiser(network, TARGETS[target], PATHS[path], told) for told in (labels, None))
     return bounded(guided(given, free, weight), PATHS[path])
+
+
+@torch.no_grad()
+def from_time(denoise: Denoise, path: Way, noise: Tensor, steps: int, first: float) -> Tensor:
+    """As `sample_back` from noise (N, ...), taken for the noisy example of the time `first`."""
+    noisy, times = noise, torch.linspace(first, 0, steps + 1).tolist()
+    for now, then in pairwise(times):
+        before, after = (noise.new_full((len(noise),), moment) for moment in (now, then))  # (N,) each
+        noisy = step(denoise(noisy, before), at(path, before, noise), at(path, after, noise))
+    return noisy
 
 
 class Experiment:
@@ -157,6 +177,8 @@ class Experiment:
         if options.parts != PARTS:
             self.record = json.loads(options.record.read_text())
             self.record |= {part: [] for part in options.parts if part not in ("real", "long")}
+            self.record |= {"relay": []} if "targets" in options.parts else {}
+            self.record["settings"] |= self.settings(options)
             self.judge = load_weights(options.record.with_suffix(".safetensors"))["judge"]
             self.features = self.features_of(self.held_out)
             return
@@ -164,15 +186,19 @@ class Experiment:
         self.judge = train_judge(digits.train.images[TRAINED_ON:], digits.train.labels[TRAINED_ON:])
         self.features = self.features_of(self.held_out)
         self.record = {
-            "settings": {"steps": options.steps, "short": options.short, "batch": BATCH, "rate": RATE, "decay": DECAY,
-                         "dropped": DROPPED, "trained_on": TRAINED_ON, "drawn": DRAWN, "sampling_steps": STEPS,
-                         "weight": WEIGHT, "seeds": options.seeds},
+            "settings": self.settings(options),
             "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(), "threads": 1,
             "autocast": str(self.fast), "parameters": sum(p.numel() for p in Denoiser().parameters()),
             "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
             "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
-            "real": {}, "long": {}, "targets": [], "relay": [], "vae": [], "few": [], "again": [],
+            "real": {}, "long": {}, "middle": [], "targets": [], "relay": [], "vae": [], "few": [],
         }
+
+    @staticmethod
+    def settings(options: argparse.Namespace) -> dict:
+        return {"steps": options.steps, "middle": options.middle, "short": options.short, "batch": BATCH, "rate": RATE,
+                "decay": DECAY, "slow": SLOW, "dropped": DROPPED, "trained_on": TRAINED_ON, "drawn": DRAWN,
+                "sampling_steps": STEPS, "weight": WEIGHT, "early": EARLY, "late": LATE, "seeds": options.seeds}
 
     def add(self, part: str, **entry) -> None:
         self.record[part].append(entry)
@@ -193,13 +219,15 @@ class Experiment:
                 "frechet": round(frechet_distance(features, self.features), 2),
                 "nearest": round(nearest(images, self.images)[0].mean().item(), 3)}
 
-    def draw(self, denoise, path: str, steps: int = STEPS, eta: float = 0.0, seed: int = 1000) -> Tensor:
-        """(N, 1, 28, 28), for the denoiser that `denoise` makes of labels."""
+    def draw(self, denoise, path: str, steps: int = STEPS, eta: float = 0.0, seed: int = DRAWS[0],
+             first: float = 1.0) -> Tensor:
+        """(N, 1, 28, 28), for the denoiser that `denoise` makes of labels; from noise, taken for what is there at `first`."""
         generator = torch.Generator().manual_seed(seed)
         noise, drawn = torch.randn(DRAWN, *self.images.shape[1:], generator=generator), []
         for labels, start in zip(asked_for(DRAWN).split(250), noise.split(250)):
             with torch.autocast("cpu", dtype=self.fast, enabled=self.fast is not None):
-                drawn.append(sample_back(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator))
+                drawn.append(sample_back(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator)
+                             if first == 1 else from_time(denoise(labels), PATHS[path], start, steps, first))
         return torch.cat(drawn)
 
     def drawn_score(self, network: Denoiser, target: str, path: str, weight: float = WEIGHT, **how) -> dict:
@@ -209,63 +237,98 @@ class Experiment:
     def real(self) -> None:
         """Real digits, and what takes no training."""
         copied = []
-        for seed in range(3):
-            order = torch.randperm(TRAINED_ON // 10, generator=torch.Generator().manual_seed(seed))[:DRAWN // 10]
-            rows = (10 * order[:, None] + torch.arange(10)).flatten()  # (N,): a quarter of each digit
+        for seed in range(CHEAP):
+            generator = torch.Generator().manual_seed(seed)
+            which = torch.stack([torch.randperm(TRAINED_ON // 10, generator=generator)[:DRAWN // 10] for _ in range(10)], 1)
+            rows = (10 * which + torch.arange(10)).flatten()  # (N,): a quarter of each digit
             copied.append(self.score(self.images[rows], asked_for(DRAWN)))
         scores = {"copies": copied, "held out": self.score(self.held_out[:DRAWN], asked_for(DRAWN))}
         by_class = [self.images[self.labels == label].flatten(1) for label in range(10)]
         means = torch.stack([each.mean(0) for each in by_class])[asked_for(DRAWN)]  # (N, 784)
         scores["class means"] = self.score(means.view(-1, 1, 28, 28), asked_for(DRAWN))
+        scores["best guess"] = [self.score(self.draw(self.best, "straight", seed=DRAWS[0] + k), asked_for(DRAWN))
+                                for k in range(CHEAP)]
         scores["normal distribution of each class"] = self.score(normal(by_class), asked_for(DRAWN))
         self.record["real"] = scores
         self.write(scores)
 
+    def best(self, labels: Tensor) -> Denoise:
+        """The best denoiser of the training digits, for labels (N,)."""
+        each = [exact(self.images[self.labels == label], 0.0, straight) for label in range(10)]
+
+        def denoise(noisy: Tensor, time: Tensor) -> Parts:
+            clean = torch.empty_like(noisy)  # (N, 1, 28, 28)
+            for label in range(10):
+                some = labels == label  # (N,)
+                with torch.autocast("cpu", enabled=False):
+                    clean[some] = each[label](noisy[some].float(), time[some]).clean
+            return CLEAN.parts(clean, noisy, at(straight, time, noisy))
+        return denoise
+
     def long(self) -> None:
-        """Either path, and its dials."""
-        networks = {"judge": self.judge}
-        for path in PATHS:
-            networks[path] = self.train_long(path, self.options.seeds[0])
-            save_weights(networks, self.options.record.with_suffix(".safetensors"))
-            self.sweep(path, networks[path])
+        """The long run, and its dials."""
+        network = self.train_long("straight", self.options.seeds[0])
+        save_weights({"judge": self.judge, "straight": network}, self.options.record.with_suffix(".safetensors"))
+        self.sweep("straight", network)
 
     def train_long(self, path: str, seed: int) -> Denoiser:
-        curve, start = [], time.process_time()
-        spent = 0.0
+        curve, start, spent, slow = [], time.process_time(), 0.0, None
 
         def at_step(step: int, network: Denoiser, average: Denoiser) -> None:
-            nonlocal spent
-            if step in (150, 500, 1000, self.options.steps):
+            nonlocal spent, slow
+            slow = slow or MovingAverage(network, SLOW)
+            slow.update(network)
+            if step in (150, 500, 1500, 3000, self.options.steps):
                 begun = time.process_time()
                 curve.append({"step": step, "seconds": round(begun - start - spent, 1),
-                              **self.drawn_score(average, "velocity", path)})
+                              "scores": self.three(slow.model, "velocity", path)})
                 if step == self.options.steps:
-                    curve[-1]["raw"] = self.drawn_score(network, "velocity", path)
+                    curve[-1] |= {"faster average": self.three(average, "velocity", path),
+                                  "raw": self.three(network, "velocity", path)}
                 spent += time.process_time() - begun
                 print(curve[-1], flush=True)
 
-        _, average, losses = run(self.images, self.labels, path, "velocity", self.options.steps, seed, fast=self.fast,
-                                 at_step=at_step)
-        average = average.half().float()
+        losses = run(self.images, self.labels, path, "velocity", self.options.steps, seed, fast=self.fast, falling=True,
+                     at_step=at_step)[2]
         means = [round(sum(losses[i:i + 50]) / len(losses[i:i + 50]), 4) for i in range(0, len(losses), 50)]
-        self.record["long"][path] = {"seed": seed, "curve": curve, "losses": means}
+        self.record["long"] = {path: {"seed": seed, "curve": curve, "losses": means}}
         self.write(path)
-        return average
+        return slow.model.half().float()
+
+    def three(self, network: Denoiser, target: str, path: str, **how) -> list[dict]:
+        """The scores of as many drawings from three noises."""
+        return [self.drawn_score(network, target, path, seed=seed, **how) for seed in DRAWS]
 
     def sweep(self, path: str, network: Denoiser) -> None:
         long = self.record["long"][path]
-        def scores(dial: str, values: tuple, **others) -> dict:
-            return {value: self.drawn_score(network, "velocity", path, **{dial: value}, **others) for value in values}
-
-        long["deterministic"] = scores("steps", (1, 2, 5, 10, 20, 50))
-        if path == "cosine":
-            long["ancestral"] = scores("steps", (1, 2, 5, 10, 20, 50), eta=1.0)
-        else:
-            long["weights"] = scores("weight", (0, 1, 1.5, 2, 3, 5, 8))
-            long["draws"] = scores("seed", (1000, 1001, 1002))
+        long["draws"] = self.three(network, "velocity", path)
+        self.write(long["draws"])
+        for name, eta in (("steps", 0.0), ("steps, fresh noise", 1.0)):
+            long[name] = {steps: self.three(network, "velocity", path, steps=steps, eta=eta)
+                          for steps in (1, 2, 5, 10, 20, 50)}
+            self.write(long[name])
+        long["weights"] = {weight: self.three(network, "velocity", path, weight=weight)
+                           for weight in (0, 1, 1.25, 1.5, 2, 3, 5, 8)}
         long["errors"] = {name: self.errors(network, "velocity", path, images)
                           for name, images in (("training", self.images[:DRAWN]), ("held out", self.held_out[:DRAWN]))}
         self.write(long)
+
+    def middle(self) -> None:
+        """A third of the long run at a rate that stays, scored early too, and the image as target that far."""
+        for seed in self.options.seeds:
+            for target, steps in (("velocity", self.options.middle), ("image", EARLY)):
+                early = []
+
+                def at_step(number: int, network: Denoiser, average: Denoiser, target=target, early=early) -> None:
+                    if number == EARLY:
+                        early.append(self.drawn_score(average, target, "straight"))
+
+                network, average, _ = run(self.images, self.labels, "straight", target, steps, seed, fast=self.fast,
+                                          at_step=at_step)
+                whole = steps > EARLY
+                self.add("middle", target=target, rate="stays", seed=seed, early=early,
+                         scores=self.three(average, target, "straight") if whole else [],
+                         raw=[self.drawn_score(network, target, "straight")] if whole else [])
 
     def errors(self, network: Denoiser, target: str, path: str, images: Tensor) -> list[float]:
         """Mean square error of the clean image, for the times of `TIMES`."""
@@ -290,17 +353,20 @@ class Experiment:
         network, average, losses = run(self.images, self.labels, path, target, self.options.short, seed, fast=self.fast)
         self.add("targets", path=path, target=target, seed=seed, loss=round(sum(losses[-100:]) / 100, 4),
                  **self.drawn_score(average, target, path), raw=self.drawn_score(network, target, path),
-                 errors=self.errors(average, target, path, self.held_out[:DRAWN]) if seed == self.options.seeds[0] else None)
+                 errors=self.errors(average, target, path, self.held_out[:DRAWN]) if seed == self.options.seeds[0] else None,
+                 **({"late": self.drawn_score(average, target, path, first=LATE)} if target == "noise" else {}))
         return average
 
     def relay(self, path: str, image: Denoiser, noise: Denoiser, seed: int) -> None:
-        """One network as long as the time is above one half, the other below."""
+        """One network as long as the time is above `switch`, the other below."""
         for name, late, early in (("image, then noise", (image, "image"), (noise, "noise")),
                                   ("noise, then image", (noise, "noise"), (image, "image"))):
-            def both(labels: Tensor, late=late, early=early) -> Denoise:
-                first, second = (drawing(*which, path, labels) for which in (late, early))
-                return lambda noisy, time: (first if time[0] > 0.5 else second)(noisy, time)
-            self.add("relay", path=path, order=name, seed=seed, **self.score(self.draw(both, path), asked_for(DRAWN)))
+            for switch in (0.5, 0.3):
+                def both(labels: Tensor, late=late, early=early, switch=switch) -> Denoise:
+                    first, second = (drawing(*which, path, labels) for which in (late, early))
+                    return lambda noisy, time: (first if time[0] > switch + 0.01 else second)(noisy, time)
+                self.add("relay", path=path, order=name, switch=switch, seed=seed,
+                         **self.score(self.draw(both, path), asked_for(DRAWN)))
 
     def vae(self) -> None:
         for seed in self.options.seeds:
@@ -311,6 +377,7 @@ class Experiment:
                     again = vae(self.held_out[:DRAWN], asked_for(DRAWN), generator)[0]
                 drawn = drawn.view(-1, 1, 28, 28).clamp(-1, 1)
                 self.add("vae", deviation=deviation, seed=seed, **self.score(drawn, asked_for(DRAWN)),
+                         real_codes=self.score(again.clamp(-1, 1), asked_for(DRAWN)),
                          error=round((again - self.held_out[:DRAWN]).square().mean().item(), 4))
 
     def few(self) -> None:
@@ -320,16 +387,10 @@ class Experiment:
             _, average, _ = run(some.repeat(4, 1, 1, 1), self.labels[:20].repeat(4), "straight", "velocity",
                                 self.options.short, seed, fast=self.fast)
             drawn = self.draw(lambda labels, network=average: drawing(network, "velocity", "straight", labels), "straight")
-            self.add("few", digits=len(some), seed=seed, nearest=round(nearest(drawn, some)[0].mean().item(), 3),
+            pairs = torch.cat([drawn[:10], some[nearest(drawn[:10], some)[1]]])
+            self.add("few", digits=len(some), seed=seed, png=png(grey(pairs, 2)),
+                     nearest=round(nearest(drawn, some)[0].mean().item(), 3),
                      held_out=round(nearest(self.held_out[:DRAWN], some)[0].mean().item(), 3))
-
-    def again(self) -> None:
-        """The long run on the straight path from other seeds."""
-        for seed in self.options.again:
-            network, average, _ = run(self.images, self.labels, "straight", "velocity", self.options.steps, seed,
-                                      fast=self.fast)
-            self.add("again", path="straight", seed=seed, **self.drawn_score(average, "velocity", "straight"),
-                     raw=self.drawn_score(network, "velocity", "straight"))
 
 
 def train_vae(images: Tensor, labels: Tensor, deviation: float, seed: int, steps: int = 1500) -> VAE:
@@ -364,10 +425,10 @@ def save_weights(networks: dict[str, nn.Module], path: Path) -> None:
 
 
 def load_weights(path: Path) -> dict[str, nn.Module]:
-    """The judge, and the denoisers of both paths."""
+    """The judge, and the denoiser."""
     from safetensors.torch import load_file
 
-    stored, networks = load_file(path), {"judge": ConvNet(), "cosine": Denoiser(), "straight": Denoiser()}
+    stored, networks = load_file(path), {"judge": ConvNet(), "straight": Denoiser()}
     for name, network in networks.items():
         network.load_state_dict({key.removeprefix(f"{name}."): weight.float() for key, weight in stored.items()
                                  if key.startswith(f"{name}.")})

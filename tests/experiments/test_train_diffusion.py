@@ -34,14 +34,46 @@ def test_first_losses_are_those_of_the_record(program, record):
 def test_record_is_whole(record):
     settings = record["settings"]
     assert record["parameters"] == sum(weights.numel() for weights in Denoiser().parameters())
-    for path in ("straight", "cosine"):
-        assert record["long"][path]["curve"][-1]["step"] == settings["steps"]
-        assert set(record["long"][path]["errors"]) == {"training", "held out"}
+    long = record["long"]["straight"]
+    assert long["curve"][-1]["step"] == settings["steps"] and settings["middle"] in {c["step"] for c in long["curve"]}
+    assert set(long["errors"]) == {"training", "held out"}
+    for dial in ("steps", "steps, fresh noise", "weights"):
+        assert {len(scores) for scores in long[dial].values()} == {3}
+    seeds, paths, targets = settings["seeds"], ("straight", "cosine"), ("image", "noise", "velocity")
+    assert len(seeds) >= 2
+    assert {run["seed"] for run in record["middle"] if run["target"] == "velocity" and run["scores"]} == set(seeds)
+    assert all(any(run["early"] for run in record["middle"] if run["target"] == target) for target in ("velocity", "image"))
     found = {(run["path"], run["target"], run["seed"]) for run in record["targets"]}
-    assert found == {(path, target, seed) for path in ("straight", "cosine") for target in ("image", "noise", "velocity")
-                     for seed in settings["seeds"]}
-    assert len(settings["seeds"]) >= 2 and len(record["relay"]) == 2 * len(settings["seeds"])
+    assert found == {(path, target, seed) for path in paths for target in targets for seed in seeds}
+    late = {run["path"] for run in record["targets"] if "late" in run}
+    assert late == set(paths)
+    assert {(run["order"], run["switch"]) for run in record["relay"]} == {
+        (order, switch) for order in ("image, then noise", "noise, then image") for switch in (0.3, 0.5)}
     assert len({run["seed"] for run in record["vae"]}) >= 2
+    assert {run["deviation"] for run in record["vae"] if "real_codes" in run} >= {0.3, 3.0}
+    assert record["few"][0]["png"]
+
+
+def test_the_long_run_reaches_what_the_page_says(record):
+    scores = record["long"]["straight"]["draws"]
+    copies, best = ([s["frechet"] for s in record["real"][name]] for name in ("copies", "best guess"))
+    assert sum(s["judge"] for s in scores) / len(scores) >= 0.97
+    assert sum(copies) / len(copies) < sum(best) / len(best) < min(s["frechet"] for s in scores)
+
+
+def test_drawing_may_begin_later(program):
+    """From time 1 `from_time` is `sample_back`; from an earlier one it takes as many steps, from there."""
+    times, noise = [], torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+
+    def denoise(noisy, time):
+        times.append(time[0].item())
+        return program["CLEAN"].parts(noisy / 2, noisy, program["at"](program["straight"], time, noisy))
+
+    found = program["from_time"](denoise, program["straight"], noise, 4, 1.0)
+    assert torch.allclose(found, program["sample_back"](denoise, program["straight"], noise, 4))
+    times.clear()
+    program["from_time"](denoise, program["straight"], noise, 4, 0.8)
+    assert times == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_generator_judge_and_reference_have_digits_of_their_own(program):
@@ -57,12 +89,11 @@ def test_weights_are_small_and_draw_as_recorded(program, record):
     networks = program["load_weights"](WEIGHTS)
     labels, generator = program["asked_for"](100), torch.Generator().manual_seed(0)
     noise = torch.randn(100, 1, 28, 28, generator=generator)
-    for path in ("straight", "cosine"):
-        denoise = program["drawing"](networks[path], "velocity", path, labels)
-        drawn = program["sample_back"](denoise, program["PATHS"][path], noise, 10)
-        right = (networks["judge"]((drawn + 1) / 2).argmax(1) == labels).float().mean().item()
-        expected = record["long"][path]["curve"][-1]["judge"]
-        assert right > expected - 5 * math.sqrt(expected * (1 - expected) / 100) - 0.01
+    drawn = program["sample_back"](program["drawing"](networks["straight"], "velocity", "straight", labels),
+                                   program["straight"], noise, 10)
+    right = (networks["judge"]((drawn + 1) / 2).argmax(1) == labels).float().mean().item()
+    expected = record["long"]["straight"]["draws"][0]["judge"]
+    assert right > expected - 5 * math.sqrt(expected * (1 - expected) / 100) - 0.01
 
 
 def test_judge_is_that_of_the_record(program, record):
@@ -72,7 +103,7 @@ def test_judge_is_that_of_the_record(program, record):
 
 def test_weights_are_kept_in_float16(program, tmp_path):
     torch.manual_seed(0)
-    networks = {"judge": program["ConvNet"](), "cosine": Denoiser(), "straight": Denoiser()}
+    networks = {"judge": program["ConvNet"](), "straight": Denoiser()}
     program["save_weights"](networks, tmp_path / "weights.safetensors")
     for name, network in program["load_weights"](tmp_path / "weights.safetensors").items():
         for key, weights in network.state_dict().items():

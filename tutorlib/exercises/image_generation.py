@@ -3,48 +3,97 @@ import math
 
 import torch
 
-from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.exercises.sheet import ExerciseSheet
 
 check = ExerciseSheet()
 
 
-# 1: many small steps at once
+# 1: the best guess, of the centers themselves
 
-def after_steps(clean, noise, betas):
-    left = (1 - betas).prod()  # of the variance of the example
-    return left.sqrt() * clean + (1 - left).sqrt() * noise
-
-
-def without_roots(clean, noise, betas):
-    left = (1 - betas).prod()
-    return left * clean + (1 - left) * noise
+def best_of_centers(noisy, centers, a, s):
+    far = ((noisy[:, None] - a * centers) ** 2).sum(-1)  # (B, M)
+    return (-far / (2 * s**2)).softmax(-1) @ centers  # (B, D)
 
 
-def roots_of_a_sum(clean, noise, betas):
-    left = 1 - betas.sum()
-    return left.sqrt() * clean + betas.sum().sqrt() * noise
+def nearest_center(noisy, centers, a, s):
+    far = ((noisy[:, None] - a * centers) ** 2).sum(-1)
+    return centers[far.argmin(1)]
 
 
-def signal_and_noise_sum_to_one(clean, noise, betas):
-    left = (1 - betas).prod().sqrt()
-    return left * clean + (1 - left) * noise
+def centers_not_scaled(noisy, centers, a, s):
+    far = ((noisy[:, None] - centers) ** 2).sum(-1)
+    return (-far / (2 * s**2)).softmax(-1) @ centers
 
 
-def noise_of_the_last_step(clean, noise, betas):
-    return (1 - betas).prod().sqrt() * clean + betas[-1].sqrt() * noise
+def distance_not_squared(noisy, centers, a, s):
+    far = ((noisy[:, None] - a * centers) ** 2).sum(-1).sqrt()
+    return (-far / (2 * s**2)).softmax(-1) @ centers
 
 
-@check.exercise(1, "All steps at once", reference=after_steps, mistakes=[
-    (without_roots, "What multiplies in each step is a variance; the example itself is scaled by its root."),
-    (roots_of_a_sum, "A step keeps a share of what is there, so shares multiply. They do not add up."),
-    (signal_and_noise_sum_to_one, "Here the variances sum to one, not the factors: the noise has the root of 1 - left."),
-    (noise_of_the_last_step, "The noise of the earlier steps is still there, shrunk as the example is."),
+def deviation_for_variance(noisy, centers, a, s):
+    far = ((noisy[:, None] - a * centers) ** 2).sum(-1)
+    return (-far / (2 * s)).softmax(-1) @ centers
+
+
+def scaled_mean(noisy, centers, a, s):
+    return a * best_of_centers(noisy, centers, a, s)
+
+
+@check.exercise(1, "The best guess", reference=best_of_centers, mistakes=[
+    (nearest_center, "The likeliest center is not the best guess. The mean of all centers, each by its probability, is."),
+    (centers_not_scaled, "A center c gives noisy examples around a · c, not around c."),
+    (distance_not_squared, "The density of a normal distribution falls with the squared distance."),
+    (deviation_for_variance, "The squared distance is divided by twice the variance, and s is the deviation."),
+    (scaled_mean, "That is the mean of a · x_0. The guess is of x_0."),
 ])
-def check_steps(answer):
-    return answer(torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0.1, 0.2, 0.05, 0.3]))
+def check_best(answer):
+    return [answer(torch.randn(4, 3), torch.randn(5, 3), a, s) for a, s in ((0.7, 0.5), (0.2, 0.9))]
 
 
-# 2: the image behind a velocity
+# 2: the loss of a training step
+
+def loss_on_the_line(network, images, y, t, e):
+    at_t = t.view(-1, 1, 1, 1)
+    x = (1 - at_t) * images + at_t * e  # (B, 1, H, W)
+    return (network(x, t, y) - (e - images)).square().mean()
+
+
+def time_exchanged(network, images, y, t, e):
+    return loss_on_the_line(network, e, y, t, images)
+
+
+def noise_as_target(network, images, y, t, e):
+    at_t = t.view(-1, 1, 1, 1)
+    return (network((1 - at_t) * images + at_t * e, t, y) - e).square().mean()
+
+
+def image_less_noise(network, images, y, t, e):
+    at_t = t.view(-1, 1, 1, 1)
+    return (network((1 - at_t) * images + at_t * e, t, y) - (images - e)).square().mean()
+
+
+def clean_input(network, images, y, t, e):
+    return (network(images, t, y) - (e - images)).square().mean()
+
+
+def sum_of_squares(network, images, y, t, e):
+    return loss_on_the_line(network, images, y, t, e) * images.numel()
+
+
+@check.exercise(2, "The loss", reference=loss_on_the_line, mistakes=[
+    (time_exchanged, "At time 0 there is the image, at time 1 the noise."),
+    (noise_as_target, "The velocity is the slope of the path in t: what is gained and what is lost."),
+    (image_less_noise, "That points from noise to image. Time runs the other way."),
+    (clean_input, "The network gets the mixture at its time, not the image."),
+    (sum_of_squares, "Take the mean of the squares, as the page does."),
+])
+def check_loss(answer):
+    images, e = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    return answer(lambda x, t, y: x * (1 + t + y).view(-1, 1, 1, 1), images, torch.tensor([0, 2, 1]),
+                  torch.tensor([0.2, 0.5, 0.9]), e)
+
+
+# 3: the image behind a velocity
 
 def image_of(noisy, velocity, time):
     # x_t = x_0 + t (e - x_0): go back by t
@@ -67,7 +116,7 @@ def the_rest_backward(noisy, velocity, time):
     return noisy - (1 - time) * velocity
 
 
-@check.exercise(2, "The image behind a velocity", reference=image_of, mistakes=[
+@check.exercise(3, "The image behind a velocity", reference=image_of, mistakes=[
     (whole_way, "At time t only a part t of the way lies behind you."),
     (forward, "The velocity e - x_0 points to the noise. You want the other end."),
     (the_noise, "That is the noise: you went on to time 1."),
@@ -77,7 +126,7 @@ def check_image(answer):
     return answer(torch.randn(2, 3), torch.randn(2, 3), 0.3)
 
 
-# 3: one step back, from a guess of the image
+# 4: one step back, from a guess of the image
 
 def step_back(noisy, guess, now, then):
     # on the cosine path; the noise that explains x_t with this guess
@@ -102,7 +151,7 @@ def times_exchanged(noisy, guess, now, then):
     return step_back(noisy, guess, then, now)
 
 
-@check.exercise(3, "One step back", reference=step_back, mistakes=[
+@check.exercise(4, "One step back", reference=step_back, mistakes=[
     (on_the_straight_path, "These are the factors of the straight path. This one has a cosine and a sine."),
     (noisy_kept, "x_t holds signal too. Take the guess out of it first; what is left is the noise."),
     (all_the_way, "That jumps to time 0. A step stops at `then`, with some noise left."),
@@ -110,36 +159,6 @@ def times_exchanged(noisy, guess, now, then):
 ])
 def check_step(answer):
     return answer(torch.randn(2, 3), torch.randn(2, 3), 0.7, 0.4)
-
-
-# 4: guidance
-
-def guided_guess(given, free, weight):
-    return free + weight * (given - free)
-
-
-def weight_from_zero(given, free, weight):
-    return given + weight * (given - free)
-
-
-def the_other_way(given, free, weight):
-    return given + weight * (free - given)
-
-
-def shares(given, free, weight):
-    return weight * given + free
-
-
-@check.exercise(4, "Guidance", reference=guided_guess, mistakes=[
-    (weight_from_zero, "So counts the paper: its 0 is our 1. Here weight 1 must give `given`."),
-    (the_other_way, "Weight 1 must give `given`, and more lead further away from `free`."),
-    (shares, "The factors of `given` and `free` must sum to one: with equal guesses nothing changes."),
-])
-def check_guidance(answer):
-    given, free = torch.randn(2, 3), torch.randn(2, 3)
-    if torch.as_tensor(answer(given, given, 3.0)).shape != given.shape:
-        raise Wrong("One guess for each number of `given`: the shape stays.")
-    return [answer(given, free, weight) for weight in (0.0, 1.0, 2.5)]
 
 
 # 5: the Frechet distance of one feature
