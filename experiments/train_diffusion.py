@@ -5,7 +5,7 @@
 writes the scores, each {judge, frechet, nearest}: the share of drawn digits that a judge, trained on other digits, reads as
 asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
 the nearest training digit. Parts: `real` (what needs no training), `long` (4,500 steps on the straight path; the curve,
-guidance, number of steps, errors by time), `middle` (1,500 steps of the velocity at a rate that stays; 500 of the image),
+guidance, number of steps, errors by time), `middle` (1,500 steps at a rate that stays, of velocity and image),
 `targets` (300 steps: two paths, three targets, seeds, with and without averaged weights; two of them take turns), `vae`, `few`
 (the same network on 20 digits). Weights of judge and long run lie beside it in float16. The record is written after every run,
 so that one that is cut leaves what it reached, and `--parts` adds what is missing.
@@ -314,21 +314,19 @@ class Experiment:
         self.write(long)
 
     def middle(self) -> None:
-        """A third of the long run at a rate that stays, scored early too, and the image as target that far."""
+        """A third of the long run at a rate that stays, scored early too, with the velocity and with the image as target."""
         for seed in self.options.seeds:
-            for target, steps in (("velocity", self.options.middle), ("image", EARLY)):
+            for target in ("velocity", "image"):
                 early = []
 
                 def at_step(number: int, network: Denoiser, average: Denoiser, target=target, early=early) -> None:
                     if number == EARLY:
                         early.append(self.drawn_score(average, target, "straight"))
 
-                network, average, _ = run(self.images, self.labels, "straight", target, steps, seed, fast=self.fast,
-                                          at_step=at_step)
-                whole = steps > EARLY
+                network, average, _ = run(self.images, self.labels, "straight", target, self.options.middle, seed,
+                                          fast=self.fast, at_step=at_step)
                 self.add("middle", target=target, rate="stays", seed=seed, early=early,
-                         scores=self.three(average, target, "straight") if whole else [],
-                         raw=[self.drawn_score(network, target, "straight")] if whole else [])
+                         scores=self.three(average, target, "straight"), raw=[self.drawn_score(network, target, "straight")])
 
     def errors(self, network: Denoiser, target: str, path: str, images: Tensor) -> list[float]:
         """Mean square error of the clean image, for the times of `TIMES`."""

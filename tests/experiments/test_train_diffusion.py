@@ -42,7 +42,8 @@ def test_record_is_whole(record):
     seeds, paths, targets = settings["seeds"], ("straight", "cosine"), ("image", "noise", "velocity")
     assert len(seeds) >= 2
     assert {run["seed"] for run in record["middle"] if run["target"] == "velocity" and run["scores"]} == set(seeds)
-    assert all(any(run["early"] for run in record["middle"] if run["target"] == target) for target in ("velocity", "image"))
+    for target in ("velocity", "image"):
+        assert any(run["early"] and run["scores"] for run in record["middle"] if run["target"] == target)
     found = {(run["path"], run["target"], run["seed"]) for run in record["targets"]}
     assert found == {(path, target, seed) for path in paths for target in targets for seed in seeds}
     late = {run["path"] for run in record["targets"] if "late" in run}
