@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
+from tutorlib.models.unet import unet
 
 check = ExerciseSheet()
 
@@ -73,42 +74,65 @@ def check_conversion(answer):
     return [answer(0.0), answer(0.5), answer(0.8), answer(1.0)]
 
 
-# 3: a step up
+# 3: the U-Net
 
-def step_up(fine, coarse):
-    doubled = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)  # (B, D, H, W)
-    return torch.cat([fine, doubled], dim=1)  # (B, C + D, H, W)
-
-
-def coarse_first(fine, coarse):
-    return torch.cat([coarse.repeat_interleave(2, 2).repeat_interleave(2, 3), fine], dim=1)
-
-
-def tiled(fine, coarse):
-    return torch.cat([fine, coarse.repeat(1, 1, 2, 2)], dim=1)
-
-
-def rows_only(fine, coarse):
-    return torch.cat([fine, coarse.repeat_interleave(4, 2).view(*coarse.shape[:2], *fine.shape[2:])], dim=1)
+def segment(model, images):
+    x, kept = images, []
+    for block in model.down:
+        x = block(x)  # (B, C_l, H/2^l, W/2^l)
+        kept.append(x)
+        x = F.max_pool2d(x, 2)
+    for block in model.middle:
+        x = block(x)
+    for block in model.up:
+        doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        x = block(torch.cat([kept.pop(), doubled], dim=1))
+    return model.head(x)  # (B, classes, H, W)
 
 
-def smooth(fine, coarse):
-    return torch.cat([fine, F.interpolate(coarse, scale_factor=2, mode="bilinear")], dim=1)
+def by(model, images, halve=lambda x: F.max_pool2d(x, 2), double=lambda x: F.interpolate(x, scale_factor=2),
+       join=lambda fine, coarse: torch.cat([fine, coarse], dim=1)):
+    x, kept = images, []
+    for block in model.down:
+        x = block(x)
+        kept.append(x)
+        x = halve(x)
+    for block in model.middle:
+        x = block(x)
+    for block in model.up:
+        x = block(join(kept.pop(), double(x)))
+    return model.head(x)
 
 
-def forgotten(fine, coarse):
-    return coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+def coarse_first(model, images):
+    return by(model, images, join=lambda fine, coarse: torch.cat([coarse, fine], dim=1))
 
 
-@check.exercise(3, "A step up", reference=step_up, mistakes=[
+def forgotten(model, images):
+    return by(model, images, join=lambda fine, coarse: torch.cat([torch.zeros_like(fine), coarse], dim=1))
+
+
+def tiled(model, images):
+    return by(model, images, double=lambda x: x.repeat(1, 1, 2, 2))
+
+
+def smooth(model, images):
+    return by(model, images, double=lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"))
+
+
+def mean_of_four(model, images):
+    return by(model, images, halve=lambda x: F.avg_pool2d(x, 2))
+
+
+@check.exercise(3, "The U-Net from memory", reference=segment, mistakes=[
     (coarse_first, "What was kept comes first, then what comes from below."),
+    (forgotten, "The skips bring zeros: join what was kept on the way down, along the channels."),
     (tiled, "repeat lays copies of the whole map beside each other; each vector must be repeated in its place."),
-    (rows_only, "Each vector becomes a square of 2 x 2 pixels, so repeat along both axes."),
     (smooth, "Here each vector is repeated, and nothing is computed between two of them."),
-    (forgotten, "The skip is missing: join what was kept, along the channels."),
+    (mean_of_four, "To halve, take the maximum of 2 x 2 pixels, not their mean."),
 ])
-def check_step_up(answer):
-    return answer(torch.randn(2, 3, 4, 6), torch.randn(2, 5, 2, 3))
+def check_segment(answer):
+    return answer(unet(3, widths=(4, 6, 8)).eval(), torch.rand(2, 3, 8, 12))
 
 
 # 4: from patches to pixels
