@@ -52,9 +52,9 @@ STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last",
 LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
 LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at the rates of DEPTH_RATES
 # The norm of a stack: behind each sum, before each branch, nowhere, on top alone, nowhere but branches that start small, before
-# each branch but with derivatives as if it had not divided, behind each sum with PyTorch's smaller weights in the layers, and
-# behind each sum with branches that start small.
-NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small", "post, scaled")
+# each branch but with derivatives as if it had not divided, behind each sum with PyTorch's smaller weights in the layers,
+# behind each sum with branches that start small, and behind each sum but with the branches' derivatives divided as in pre-norm.
+NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small", "post, scaled", "post, divided")
 STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
 
 
@@ -223,6 +223,19 @@ def size_restored(layer: nn.Module) -> Callable[..., Tensor]:
     return forward
 
 
+def size_divided(layer: nn.Module, branches: int) -> Callable[..., Tensor]:
+    """Post-norm behind so many branches, with the derivative of each branch divided by the size that the sums of pre-norm would
+    have if every branch added as much as the input: the root of the branch's number."""
+    def add(x: Tensor, branch: nn.Module, norm: nn.Module, number: int) -> Tensor:
+        y = branch(x)  # (B, T, D)
+        return norm(x + y.detach() + (y - y.detach()) / math.sqrt(number))
+
+    def forward(x: Tensor, mask=None, **masks) -> Tensor:
+        x = add(x, layer.attention, layer.attention_norm, branches + 1)
+        return add(x, layer.feed_forward, layer.feed_forward_norm, branches + 2)
+    return forward
+
+
 def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300) -> dict[str, float]:
     """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
     model = mirror_model(depth, norm, seed)
@@ -249,6 +262,8 @@ def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
         layer.attention_norm = layer.feed_forward_norm = nn.Identity()
     for layer in layers if norm == "restored" else ():
         layer.forward = size_restored(layer)
+    for number, layer in enumerate(layers if norm == "post, divided" else ()):
+        layer.forward = size_divided(layer, 2 * number)
     stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last", "restored") else None)
     model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
     kept = set(stack.parameters()) if norm == "post, small" else set()

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "book" / "drawings"
 PAIR = "no skips, 800 steps", "U-Net, 800 steps"
 SEED, SIDE, STEP = 5, 98, 106  # of the scenes; units of a picture, and from one to the next
-COLORS = "f2f2f2 0072b2 d55e00 00805e aa4499 a87900 404040 56b4e9 e69f00".split()  # the ground, digits, shapes
+COLORS = "f2f2f2 0072b2 d55e00 00805e aa4499 a87900 7f7f7f 56b4e9 e69f00".split()  # the ground, digits, shapes
 
 
 def main(path: Path) -> None:
@@ -28,8 +28,7 @@ def main(path: Path) -> None:
     record = HERE / "records" / "train_segmentation_long.json"
     models = program["load_weights"](record.with_suffix(".safetensors"))
     made = program["scenes"](3, load_digits().test, SEED)
-    answers = [(program["predict"](models[name], made.images) + program["taken_back"]()).argmax(1)
-               for name in PAIR]
+    answers = [program["answer"](models[name], made.images) for name in PAIR]
     parts = []
     for row in range(len(made.images)):
         for column, picture in enumerate((made.images, made.classes, *answers)):
@@ -39,7 +38,7 @@ def main(path: Path) -> None:
     for column, name in enumerate(("picture", "truth", "wires cut", "whole")):
         parts.append(f'<text class="middle bold" x="{10 + STEP * column + SIDE / 2:g}" y="18">{name}</text>')
     below = 28 + STEP * len(made.images) + 14
-    scores = [json.loads(record.read_text())["long"][name][-1]["boundary"] for name in PAIR]
+    scores = [json.loads(record.read_text())["long"][name]["boundary"] for name in PAIR]
     parts.append(f'<text class="end" x="{10 + STEP * 2 - 12}" y="{below}">boundary IoU, 400 scenes</text>')
     parts += [f'<text class="middle bold" data-of="rim" x="{10 + STEP * column + SIDE / 2:g}" y="{below}">{score:.2f}</text>'
               for column, score in enumerate(scores, start=2)]

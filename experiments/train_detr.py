@@ -10,14 +10,17 @@ weights in float16 (train_detr.safetensors). Both are written anew at every chec
 
 trains the same model from the given seeds in each way of `ARMS`, shorter and on simpler scenes (`SIMPLE`): queries matched, or
 fixed to objects by an order; without the auxiliary losses; with "no object" at full weight; with a ResNet that was taught
-nothing. Nothing else differs between arms.
+nothing. Nothing else differs between arms. `--only matched "left to right"` takes these two alone (race_detr.json, with 2,400
+steps). `--rule "left to right"` is the long run by that rule (ordered_detr.json), `--pool 20000` the one with a fifth of the
+scenes (train_detr_fewer.json).
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +34,7 @@ from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
 from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.evaluation.classification import accuracy
-from tutorlib.evaluation.detection import Objects, average_precision, detections, kinds_of_error
+from tutorlib.evaluation.detection import Objects, average_precision, detections, iou, kinds_of_error
 from tutorlib.models.detr import DETR, Backbone, DETRConfig
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
@@ -40,7 +43,7 @@ from tutorlib.training.schedules import warmup_cosine
 CONFIG = DETRConfig(num_classes=len(NAMES), num_queries=8, width=64, num_heads=4, hidden=192, num_encoder_layers=2,
                     num_decoder_layers=3, dropout=0.0, base=20.0, depths=(1, 2), widths=(48, 128), stem_width=32,
                     bottleneck=False)
-POOL, BATCH, RATE, WARMUP = 20_000, 32, 1e-3, 200
+POOL, CHUNK, BATCH, RATE, WARMUP = 100_000, 5_000, 32, 1e-3, 200
 SINGLE = dict(size=32, objects=(1, 1), sides=(14, 28))  # pictures of one object, which teach the ResNet first
 PICTURES, SINGLE_STEPS, SINGLE_BATCH, SINGLE_RATE = 8_000, 2_000, 64, 2e-3
 TEST, TEST_SEED = 500, 1  # scenes of test digits
@@ -65,6 +68,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=12_000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
+    parser.add_argument("--rule", choices=ARMS, default="matched", help="the way of the long run (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="these arms (default: all)")
     parser.add_argument("--pool", type=int, default=POOL, help="scenes to train on (default: %(default)s)")
     return parser.parse_args()
 
@@ -81,14 +86,16 @@ def fast() -> torch.dtype | None:
 
 
 class SceneBatches:
-    """Batches of a pool of scenes, a byte a color value; in each image the three colors change places by chance.
+    """Batches of a pool of scenes, drawn in chunks; in each image the three colors change places by chance.
 
     `batches(step)` is (images (B, 3, S, S), targets), and depends on `seed` and the step alone.
     """
 
-    def __init__(self, scenes: Scenes, batch_size: int, seed: int):
-        self.images = (scenes.images * 255).round().byte()  # (N, 3, S, S)
-        self.boxes, self.labels, self.seed = scenes.boxes, scenes.labels, seed
+    def __init__(self, chunks: Iterable[Scenes], batch_size: int, seed: int):
+        kept = [((each.images * 255).round().byte(), each.boxes, each.labels) for each in chunks]  # a byte a color value
+        images, boxes, labels = zip(*kept, strict=True)
+        self.images = torch.cat(images)  # (N, 3, S, S)
+        self.boxes, self.labels, self.seed = [*chain(*boxes)], [*chain(*labels)], seed
         self.rows = ShuffledBatches(torch.arange(len(self.images)), batch_size=batch_size, seed=seed)
 
     def __call__(self, step: int) -> tuple[Tensor, Targets]:
@@ -120,10 +127,16 @@ def taught(digits, seed: int, steps: int = SINGLE_STEPS) -> tuple[Classifier, fl
     def loss(model: Classifier, batch: tuple[Tensor, Targets]) -> Tensor:
         return F.cross_entropy(model(batch[0]).float(), batch[1].labels)
 
-    train(model, SceneBatches(make_scenes(PICTURES, digits.train, 2, **SINGLE), SINGLE_BATCH, seed), loss, optimizer,
+    train(model, SceneBatches([make_scenes(PICTURES, digits.train, 2, **SINGLE)], SINGLE_BATCH, seed), loss, optimizer,
           steps=steps, schedule=warmup_cosine(min(50, steps // 5), steps), autocast=fast(), progress=False)
     test = make_scenes(TEST, digits.test, 3, **SINGLE)
     return model.eval(), accuracy(model, test.images, torch.cat(test.labels))
+
+
+def pool_of(number: int, digits) -> Iterator[Scenes]:
+    """Scenes of training digits in chunks, since their masks and floats would fill the memory."""
+    for chunk, start in enumerate(range(0, number, CHUNK)):
+        yield make_scenes(min(CHUNK, number - start), digits.train, 10 + chunk)
 
 
 def new_model(seed: int, classifier: Classifier | None = None) -> DETR:
@@ -211,13 +224,13 @@ def test_scenes(digits) -> Scenes:
 def first_losses(pool: Scenes, seed: int) -> list[float]:
     """The losses of the first steps in float32, of a ResNet that was taught nothing; the first 200 scenes are enough."""
     model = new_model(seed)
-    return train(model, SceneBatches(pool, BATCH, seed), loss_of(), optimizer_of(model), steps=FIRST,
+    return train(model, SceneBatches([pool], BATCH, seed), loss_of(), optimizer_of(model), steps=FIRST,
                  schedule=warmup_cosine(WARMUP, 1000), clip_norm=1.0, progress=False).losses
 
 
-def run(model: DETR, pool: Scenes, seed: int, steps: int, batch: int, loss: Callable, **watch) -> list[float]:
+def run(model: DETR, batches: SceneBatches, steps: int, loss: Callable, **watch) -> list[float]:
     """Train; the losses."""
-    history = train(model, SceneBatches(pool, batch, seed), loss, optimizer_of(model), steps=steps,
+    history = train(model, batches, loss, optimizer_of(model), steps=steps,
                     schedule=warmup_cosine(min(WARMUP, steps // 5), steps), clip_norm=1.0, autocast=fast(), progress=False,
                     **watch)
     model.eval()
@@ -225,7 +238,7 @@ def run(model: DETR, pool: Scenes, seed: int, steps: int, batch: int, loss: Call
 
 
 def record_long(digits, options: argparse.Namespace, record: dict) -> None:
-    pool, test = make_scenes(options.pool, digits.train, 0), test_scenes(digits)
+    batches, test = SceneBatches(pool_of(options.pool, digits), BATCH, options.seed), test_scenes(digits)
     there, spent = objects_of(test), 0.0
     record["first_losses"] = first_losses(make_scenes(200, digits.train, 0), options.seed)
     start = time.perf_counter()
@@ -246,12 +259,13 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
 
     every, start = max(1, options.steps // 8), time.perf_counter()
     model = new_model(options.seed, classifier)
-    losses = run(model, pool, options.seed, options.steps, BATCH, loss_of(), evaluate=evaluate, evaluate_every=every)
+    losses = run(model, batches, options.steps, ARMS[options.rule].loss, evaluate=evaluate, evaluate_every=every)
     record["parameters"] = sum(p.numel() for p in model.parameters())
     record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
     save_weights(model, options.record.with_suffix(".safetensors"))
     kept = load_weights(options.record.with_suffix(".safetensors"))
-    record |= final_scores(kept, test, there) | {"baseline": baseline(digits, test, there)}
+    record |= final_scores(kept, test, there)
+    record |= {"own scenes": own_scores(kept, digits), "baseline": baseline(digits, test, there)}
     write(options.record, record)
 
 
@@ -271,6 +285,21 @@ def final_scores(model: DETR, test: Scenes, there: list[Objects]) -> dict:
     layers = [scores(detections(*layer), there)["AP50"] for layer in zip(logits, boxes, strict=True)]
     return {"scores": scores(found, there), "AP50 by objects": by_number, "AP50 by layer": layers,
             "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
+
+
+def own_scores(model: DETR, digits) -> dict:
+    """On the first scenes that it was trained on."""
+    scenes = next(pool_of(TEST, digits))
+    return scores(found_by(model, scenes.images), objects_of(scenes))
+
+
+@torch.no_grad()
+def right_by_place(model: DETR, test: Scenes, objects: int = 5) -> list[float]:
+    """Of scenes with this many objects: how often output k has the box of the k-th from the left (IoU of one half)."""
+    chosen = [k for k, labels in enumerate(test.labels) if len(labels) == objects]
+    boxes = torch.cat([model(part)[1] for part in test.images[chosen].split(100)])[:, :objects]  # (N, M, 4)
+    there = torch.stack([test.boxes[k][test.boxes[k][:, 0].argsort()] for k in chosen])  # (N, M, 4)
+    return [round(share, 4) for share in (iou(boxes, there) >= 0.5).float().mean(0).tolist()]
 
 
 def baseline(digits, test: Scenes, there: list[Objects]) -> dict:
@@ -296,21 +325,28 @@ def few(digits: Images) -> Images:
 def record_arms(digits, options: argparse.Namespace, record: dict) -> None:
     pool = make_scenes(SIMPLE_POOL, few(digits.train), 0, **SIMPLE)
     test = make_scenes(TEST, few(digits.test), TEST_SEED, **SIMPLE)
-    there = objects_of(test)
     record["settings"] |= {"scenes": SIMPLE_POOL, "batch": SIMPLE_BATCH, "digits": FEW} | SIMPLE
-    record["arms"] = {name: [] for name in ARMS}
+    record["arms"] = {name: [] for name in options.only}
     for seed in options.arms:
         classifier, _ = taught(digits, seed)
-        for name, arm in ARMS.items():
-            begun = time.perf_counter()
-            model = new_model(seed, classifier if arm.taught else None)
-            run(model, pool, seed, options.steps, SIMPLE_BATCH, arm.loss)
-            record["arms"][name].append({
-                "seed": seed, "seconds": round(time.perf_counter() - begun, 1),
-                "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4),
-                "errors": kinds_of_error(found_by(model, test.images, 0.5), there)})
+        batches = SceneBatches([pool], SIMPLE_BATCH, seed)
+        for name in options.only:
+            record["arms"][name].append({"seed": seed} | record_arm(ARMS[name], classifier, batches, test, options))
             write(options.record, record)
             print(name, record["arms"][name][-1], flush=True)
+
+
+def record_arm(arm: Arm, classifier: Classifier, batches: SceneBatches, test: Scenes, options: argparse.Namespace) -> dict:
+    """One run: AP50 at each eighth of the steps, and the errors at the end."""
+    there, begun = objects_of(test), time.perf_counter()
+    model, way = new_model(batches.seed, classifier if arm.taught else None), []
+
+    def evaluate(model: DETR) -> None:
+        way.append(round(average_precision(found_by(model, test.images), there, [0.5]), 4))
+
+    run(model, batches, options.steps, arm.loss, evaluate=evaluate, evaluate_every=max(1, options.steps // 8))
+    return {"seconds": round(time.perf_counter() - begun, 1), "AP50": way[-1], "on the way": way,
+            "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
 
 
 def save_weights(model: DETR, path: Path) -> None:

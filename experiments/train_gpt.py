@@ -4,7 +4,8 @@
 
 writes the learning curve, samples at four checkpoints, the n-gram models of every order and the mixture of both; beside it
 the weights, one byte each (gpt.safetensors). The record is written anew at every checkpoint, so a run that is cut leaves the
-part that it reached; `step` says how far it came, `settings` how far it was to go.
+part that it reached; `step` says how far it came, `settings` how far it was to go. TUTORLIB_DEVICE=cuda before the command
+puts the model and its batches on a GPU.
 
     python experiments/train_gpt.py experiments/records/gpt.json --second other.json
 
@@ -27,7 +28,7 @@ from torch import Tensor
 from tutorlib.baselines.ngram import KneserNey, discounts
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
-from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
+from tutorlib.device import default_device, has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.generation import generate
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.text.bpe import BytePairTokenizer
@@ -142,10 +143,12 @@ def set_rates(optimizer: Together, rates: list[float], by: float) -> None:
 
 
 def train_and_record(tokens, unseen, tokenizer, options, record) -> GPT:
-    model, start, spent = new_model(options.seed), time.perf_counter(), 0.0
-    optimizer, batches = Together(*optimizers(model)), RandomWindows(tokens, LENGTH, batch_size=BATCH, seed=options.seed)
+    device = default_device()
+    model, start, spent = new_model(options.seed).to(device), time.perf_counter(), 0.0
+    optimizer = Together(*optimizers(model))
+    batches = RandomWindows(tokens, LENGTH, batch_size=BATCH, seed=options.seed, device=device)
     rates = [group["lr"] for group in optimizer.param_groups]
-    fast = torch.bfloat16 if has_fast_bfloat16("cpu") else None
+    fast = torch.bfloat16 if has_fast_bfloat16(device) else None
     record["autocast"], record["parameters"] = str(fast), sum(p.numel() for p in model.parameters())
     every, losses = max(1, options.steps // 12), []
     for step in range(options.steps):
@@ -155,7 +158,7 @@ def train_and_record(tokens, unseen, tokenizer, options, record) -> GPT:
             seconds = time.perf_counter() - start - spent
             checkpoint(model, unseen, tokenizer, record, step + 1, losses[-every:], seconds, options)
             spent = time.perf_counter() - start - seconds  # evaluating is not training
-    return model.eval()
+    return model.to("cpu").eval()
 
 
 def checkpoint(model, unseen, tokenizer, record, step, losses, seconds, options) -> None:
@@ -172,16 +175,18 @@ def checkpoint(model, unseen, tokenizer, record, step, losses, seconds, options)
 
 
 def sample(model: GPT, tokenizer: BytePairTokenizer, new: int = 100) -> str:
-    prompt = torch.tensor([tokenizer.encode(PROMPT.rstrip())])
-    generator = torch.Generator().manual_seed(0)
+    device = model.embedding.weight.device
+    prompt = torch.tensor([tokenizer.encode(PROMPT.rstrip())], device=device)
+    generator = torch.Generator(device).manual_seed(0)
     return tokenizer.decode(generate(model, prompt, new, top_p=0.9, generator=generator)[0])
 
 
 @torch.no_grad()
 def nats(model: GPT, windows: Tensor) -> Tensor:
     """Of the second half of each window: (W, T + 1) -> (W, T/2)."""
-    half = windows.size(1) // 2
-    parts = [F.cross_entropy(model(w[:, :-1])[:, -half:].mT, w[:, -half:], reduction="none") for w in windows.split(16)]
+    half, device = windows.size(1) // 2, model.embedding.weight.device
+    parts = [F.cross_entropy(model(w[:, :-1])[:, -half:].mT, w[:, -half:], reduction="none").cpu()
+             for w in windows.to(device).split(16)]
     return torch.cat(parts)
 
 

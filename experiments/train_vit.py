@@ -3,10 +3,11 @@ on pairs of marks, of which they are to say whether they are the same.
 
     OMP_NUM_THREADS=1 python experiments/train_vit.py experiments/records/train_vit.json --seeds 0 1 2
 
-writes `tuning` (every setting that was tried for either network, by accuracy on data that are in no other set), `runs` (one
-entry a training), `baselines` (nearest neighbor and a linear map on pixels) and `few` (a linear map on the features of a
-network that ImageNet has trained, and of the same network untrained). The record is written anew after every run, and a run
-that it holds is not done again. The weights of ViT and ResNet with all digits, augmented, of the first seed, go beside it.
+writes `tuning` (every setting that was tried for either network, by accuracy on data that are in no other set), `beyond` (two
+more rates, tried afterwards to see whether a chosen one lies at an edge that matters; they decide nothing), `runs` (one entry
+a training), `baselines` (nearest neighbor and a linear map on pixels, of digits and of pairs) and `few` (a linear map on the
+features of a network that ImageNet has trained, and of the same network untrained). The record is written anew after every
+run, and a run that it holds is not done again.
 """
 
 import argparse
@@ -38,8 +39,9 @@ from tutorlib.training.augmentation import move, rotate, shift
 SIDE, PATCH, BATCH, FIRST = 28, 7, 32, 4
 CONFIG = ViTConfig(SIDE, PATCH, in_channels=1, num_classes=10, width=64, num_heads=4, num_layers=3)
 SIZES = 100, 300, 1000, 4000  # digits to learn from
-STEPS = {100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, "pairs": 500}
+STEPS = {30: 300, 100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, "longer": 2000, "pairs": 500}
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
+BEYOND = 3e-4, 3e-2
 LABELS = 30, 100, 300  # digits with a label, for the features of MobileNetV2
 FEATURE_SIDE = 96  # pixels that MobileNetV2 is given
 PENALTIES = 1e-4, 1e-3, 1e-2, 1e-1, 1.0
@@ -125,6 +127,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ViT, no positions": partial(vit, positions=False),
     "ViT, equal weights": partial(vit, looks=False),
     "ResNet, attention on top": partial(resnet, attention=True),
+    "ResNet, attention on top, ViT's rate": partial(resnet, attention=True),
     "ViT, patches of 4": partial(vit, patch=4),
     "ViT, patches of 14": partial(vit, patch=14),
     "ViT, one patch": partial(vit, patch=28),
@@ -140,6 +143,7 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "shuffled": [("ViT", "digits", 1000, "both"), ("ResNet", "digits", 1000, "both")],
     "pairs": [("ViT", "pairs", 0, ""), ("ResNet", "pairs", 0, "")],
     "comparing": [("ViT, equal weights", "pairs", 0, ""), ("ResNet, attention on top", "pairs", 0, "")],
+    "comparing, again": [("ResNet, attention on top, ViT's rate", "pairs", 0, "")],
     "neighbors": [("ResNet", "digits", 1000, "patches"), ("ResNet", "digits", 1000, "inside"),
                   ("ViT", "digits", 1000, "pixels"), ("ViT, no positions", "digits", 1000, ""),
                   ("ViT, strips", "digits", 1000, "")],
@@ -151,6 +155,9 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "4000 digits": [("ViT", "digits", 4000, ""), ("ResNet", "digits", 4000, "")],
     "all augmented": [("ViT", "digits", 4000, "augmented"), ("ResNet", "digits", 4000, "augmented")],
     "near": [("ResNet", "near pairs", 0, ""), ("ViT", "near pairs", 0, "")],
+    "drift": [("ViT", "drifting pairs", 0, ""), ("ViT", "resting pairs", 0, "")],
+    "longer": [("ViT", "digits", 1000, "longer")],
+    "30 digits": [("ViT", "digits", 30, ""), ("ResNet", "digits", 30, "")],
     "patches": [("ViT, patches of 14", "digits", 1000, ""), ("ViT, one patch", "digits", 1000, ""),
                 ("ViT, patches of 4", "digits", 1000, "")],
 }
@@ -158,14 +165,16 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", type=Path, help="JSON file to write; weights go beside it")
+    parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of weights, digits, batches and shuffles")
-    parser.add_argument("--only", nargs="+", choices=["tuning", *PARTS, "baselines", "few"], help="parts (default: all)")
+    parser.add_argument("--only", nargs="+", choices=["tuning", "beyond", *PARTS, "baselines", "few"],
+                        help="parts (default: all)")
     options = parser.parse_args()
-    wanted = options.only or ["tuning", "baselines", "few", *PARTS]
+    wanted = options.only or ["tuning", "beyond", "baselines", "few", *PARTS]
     record = opened(options)
-    if "tuning" in wanted:
-        tune(record, options.record)
+    for kind, rates in {"tuning": RATES, "beyond": BEYOND}.items():
+        if kind in wanted:
+            tune(record, options.record, kind, rates)
     for kind, run in {"baselines": baselines, "few": few}.items():
         if kind in wanted and kind not in record:
             record[kind] = run(options.seeds)
@@ -173,7 +182,7 @@ def main() -> None:
     for job in (job for part in PARTS if part in wanted for job in jobs(part, options.seeds)):
         if not any(all(run[key] == value for key, value in job.items()) for run in record["runs"]):
             rate = chosen(record, job["task"], job["network"])
-            record["runs"].append(job | {"rate": rate} | trained(job, rate, options.record))
+            record["runs"].append(job | {"rate": rate} | trained(job, rate))
             write(options.record, record)
 
 
@@ -185,7 +194,7 @@ def opened(options: argparse.Namespace) -> dict:
     return {"seeds": options.seeds, "torch": torch.__version__, "python": platform.python_version(),
             "processor": processor_name(), "threads": torch.get_num_threads(), "batch": BATCH, "decay": DECAY,
             "parameters": {name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()},
-            "first_losses": first, "tuning": [], "runs": []}
+            "first_losses": first, "tuning": [], "beyond": [], "runs": []}
 
 
 def write(path: Path, record: dict) -> None:
@@ -193,10 +202,10 @@ def write(path: Path, record: dict) -> None:
 
 
 def jobs(part: str, seeds: list[int]) -> list[dict]:
-    """The trainings of a part: task, network, number of digits, what is done to them, steps, seed."""
+    """The trainings of a part: task, network, number of digits, what is done to them, steps, seed (the first, if longer)."""
     return [{"task": task, "network": network, "digits": digits, "change": change, "seed": seed,
-             "steps": STEPS["augmented" if change == "augmented" else digits or "pairs"]}
-            for network, task, digits, change in PARTS[part] for seed in seeds]
+             "steps": STEPS[change if change in STEPS else digits or "pairs"]}
+            for network, task, digits, change in PARTS[part] for seed in (seeds[:1] if change == "longer" else seeds)]
 
 
 def sample(number: int, seed: int) -> tuple[Images, Images]:
@@ -239,11 +248,24 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 class FreshPairs:
     """The batch of a step, drawn for it: a training on these sees no picture twice, but by chance."""
 
-    def __init__(self, seed: int, near: bool):
-        self.seed, self.near = seed, near
+    def __init__(self, seed: int, task: str):
+        self.seed, self.task = seed, task
 
     def __call__(self, step: int) -> Images:
-        return draw_pairs(BATCH, numbered_generator(self.seed, step), near=self.near)
+        return drawn(BATCH, numbered_generator(self.seed, step), self.task)
+
+
+def drawn(number: int, generator: torch.Generator, task: str) -> Images:
+    """Pairs anywhere, in neighboring cells ("near"), or in nine of the cells, which are the first nine patches of a corner
+    ("resting") or have been moved down and right by 0 to 6 pixels, another way in every picture ("drifting")."""
+    if task in ("pairs", "near pairs"):
+        return draw_pairs(number, generator, near=task == "near pairs")
+    images, labels = draw_pairs(8 * number + 100, generator)  # three of ten lie in the nine cells
+    inside = (images[..., 21:, :].sum((1, 2, 3)) + images[..., :, 21:].sum((1, 2, 3)) == 0).nonzero()[:number, 0]
+    images, labels = images[inside], labels[inside]
+    if task == "drifting pairs":
+        images = move(images, *torch.randint(PATCH, (2, number), generator=generator))
+    return Images(images, labels)
 
 
 def fitted(build: Callable[[], nn.Module], batches: Callable[[int], tuple], steps: int, seed: int, rate: float,
@@ -258,7 +280,8 @@ def fitted(build: Callable[[], nn.Module], batches: Callable[[int], tuple], step
 
 
 def digit_batches(data: Images, seed: int, augmented: bool = False) -> ShuffledBatches:
-    return ShuffledBatches(*data, batch_size=BATCH, seed=seed, augment=augment if augmented else None)
+    size = min(BATCH, len(data.labels))
+    return ShuffledBatches(*data, batch_size=size, seed=seed, augment=augment if augmented else None)
 
 
 def first_losses(build: Callable[[], nn.Module], seed: int) -> list[float]:
@@ -266,17 +289,18 @@ def first_losses(build: Callable[[], nn.Module], seed: int) -> list[float]:
     return fitted(build, digit_batches(sample(max(SIZES), seed)[0], seed), FIRST, seed, 1e-3)[1]
 
 
-def tune(record: dict, path: Path) -> None:
+def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...]) -> None:
     """Try every rate for both networks and tasks, for half the steps, on data of a seed of their own."""
+    results = record.setdefault(kind, [])
     data, rest = sample(1000, seed=100)
     sets = {"digits": (digit_batches(data, 100), Images(rest.images[:1000], rest.labels[:1000]), STEPS[1000] // 2),
-            "pairs": (FreshPairs(100, near=False), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"] // 2)}
-    for task, name, rate in product(sets, ("ViT", "ResNet"), RATES):
+            "pairs": (FreshPairs(100, "pairs"), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"] // 2)}
+    for task, name, rate in product(sets, ("ViT", "ResNet"), rates):
         setting = {"task": task, "network": name, "rate": rate}
-        if not any(all(tried[key] == value for key, value in setting.items()) for tried in record["tuning"]):
+        if not any(all(tried[key] == value for key, value in setting.items()) for tried in results):
             batches, validation, steps = sets[task]
             model, _, _ = fitted(built(name, task), batches, steps, 100, rate)
-            record["tuning"].append(setting | {"accuracy": accuracy(model, *validation)})
+            results.append(setting | {"accuracy": accuracy(model, *validation)})
             write(path, record)
 
 
@@ -285,12 +309,13 @@ def built(network: str, task: str) -> Callable[[], nn.Module]:
 
 
 def chosen(record: dict, task: str, network: str) -> float:
-    """The rate that did best: for a network whose parts were exchanged, that of the whole one."""
-    tried = [t for t in record["tuning"] if t["task"] == task.removeprefix("near ") and t["network"] == network.split(",")[0]]
+    """The rate that did best: for a network whose parts were exchanged, that of the whole one, but where it says otherwise."""
+    name = "ViT" if network.endswith("ViT's rate") else network.split(",")[0]
+    tried = [t for t in record["tuning"] if t["task"] == task.split()[-1] and t["network"] == name]
     return max(tried, key=lambda t: t["accuracy"])["rate"]
 
 
-def trained(job: dict, rate: float, path: Path) -> dict:
+def trained(job: dict, rate: float) -> dict:
     """One run: its last losses, the test accuracy at each quarter, and what is measured of the finished network."""
     batches, test = of_job(job)
     start = time.process_time()
@@ -299,21 +324,19 @@ def trained(job: dict, rate: float, path: Path) -> dict:
     seconds = time.process_time() - start
     result = {"accuracy": found[-1][1], "on the way": [value for _, value in found],
               "loss": round(sum(losses[-50:]) / 50, 5), "seconds": round(seconds, 1)}
-    if job["network"] in ("ViT", "ResNet") and job["change"] in ("", "augmented") and job["digits"] >= 1000:
+    if job["network"] in ("ViT", "ResNet") and job["change"] in ("", "augmented", "longer") and job["digits"] >= 1000:
         result["moved"] = moved_accuracy(model, test)
     if job["network"] == "ViT":
         result["positions"] = [[round(x, 3) for x in row] for row in position_likeness(model).tolist()]
-    if job["change"] == "augmented" and job["digits"] == max(SIZES) and job["seed"] == 0:
-        save(model, path.with_name(f"{path.stem}_{job['network'].lower()}.safetensors"))
     print(job, result["accuracy"], result["seconds"], flush=True)
     return result
 
 
 def of_job(job: dict) -> tuple[Callable[[int], tuple], Images]:
     """The batches to train on, and the test set: 1,000 digits, or 1,000 pairs, of whose marks none is held out."""
-    seed, near = job["seed"], job["task"] == "near pairs"
+    seed = job["seed"]
     if job["task"] != "digits":
-        return FreshPairs(seed, near), draw_pairs(1000, numbered_generator(200 + seed, 0), near=near)
+        return FreshPairs(seed, job["task"]), drawn(1000, numbered_generator(200 + seed, 0), job["task"])
     data, test = sample(job["digits"], seed)[0], load_digits().test
     if job["change"] in SHUFFLES:
         data, test = (Images(shuffled(part.images, job["change"], seed), part.labels) for part in (data, test))
@@ -336,30 +359,27 @@ def position_likeness(model: ViT) -> Tensor:
     return table @ table.T  # (16, 16)
 
 
-def save(model: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, path)
-
-
-def load_weights(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `save` kept."""
-    from safetensors.torch import load_file
-
-    model = build()
-    model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    return model.eval()
-
-
 def baselines(seeds: list[int]) -> list[dict]:
     """The nearest neighbors and a linear map, on pixels; their one dial each chosen on the digits that tuned the networks."""
     test, (data, rest) = load_digits().test, sample(1000, seed=100)
     validation = Images(rest.images[:1000], rest.labels[:1000])
     neighbors = max((1, 3, 5), key=lambda k: nearest(data, validation, k))
     penalty = best_penalty(data, validation)
-    return [{"digits": n, "seed": seed, "neighbors": neighbors, "penalty": penalty,
-             "nearest": nearest(sample(n, seed)[0], test, neighbors),
-             "linear": linear(sample(n, seed)[0], test, penalty)} for n, seed in product((min(LABELS), *SIZES), seeds)]
+    moved = Images(torch.cat([move(test.images, *(torch.full((len(test.labels),), 2 * d) for d in way))
+                              for way in ((0, 1), (0, -1), (1, 0), (-1, 0))]), test.labels.repeat(4))
+
+    def both(data: Images, test: Images) -> dict:
+        return {"nearest": nearest(data, test, neighbors), "linear": linear(data, test, penalty)}
+
+    dials = {"neighbors": neighbors, "penalty": penalty}
+    digits = [{"task": "digits", "digits": n, "seed": seed} | dials | both(sample(n, seed)[0], test)
+              for n, seed in product((min(LABELS), *SIZES), seeds)]
+    away = [{"task": "moved by 2", "digits": 1000, "seed": seed} | dials | both(sample(1000, seed)[0], moved)
+            for seed in seeds]
+    pairs = [{"task": "pairs", "digits": 0, "seed": seed} | dials | both(
+        draw_pairs(max(SIZES), numbered_generator(seed, 0)), draw_pairs(1000, numbered_generator(200 + seed, 0)))
+        for seed in seeds]
+    return digits + away + pairs
 
 
 def nearest(data: Images, test: Images, neighbors: int) -> float:

@@ -10,6 +10,8 @@ from fold_names import name_of
 @pytest.mark.parametrize("code, name", [
     ("# check\nassert 1", "Check"),
     ("# data: every test word\nx = 1", "Data: every test word"),
+    ("check.solution(3)", "Solution"),
+    ("check(3, mine)", None),
     ("x = 1  # check", None),
     ("#\nx = 1", None),
     ("", None),

@@ -31,6 +31,8 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
     for norm, warmup in tool["STACKS_AT_RATES"]:
         runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
         assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["DEPTH_RATES"], seeds))
+    stacks = {(run["depth"], run["norm"], run["warmup"], run["seed"]) for run in record["depth"]}
+    assert stacks == {(depth, *stack, seed) for depth in tool["DEPTHS"] for stack in tool["STACKS"] for seed in seeds}
     for depth in tool["DEPTHS"]:
         assert {run["seed"] for run in record["depth"] if run["depth"] == depth} == seeds
 

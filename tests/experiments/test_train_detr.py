@@ -66,7 +66,7 @@ def test_orders_by_hand(program):
 
 def test_the_matched_arm_is_the_loss_of_the_package(program, digits):
     model = program["new_model"](0)
-    images, there = program["SceneBatches"](make_scenes(20, digits.train, 0), 4, 0)(0)
+    images, there = program["SceneBatches"]([make_scenes(20, digits.train, 0)], 4, 0)(0)
     logits, boxes = model.eval().every_layer(images)
     assert torch.equal(program["ARMS"]["matched"].loss(model, (images, there)), detr_loss(logits, boxes, there))
     last = program["ARMS"]["matched, no auxiliary losses"].loss(model, (images, there))
@@ -78,10 +78,10 @@ def test_the_matched_arm_is_the_loss_of_the_package(program, digits):
 
 def test_batches_depend_on_the_step_alone_and_keep_boxes(program, digits):
     scenes = make_scenes(12, digits.train, 0)
-    batches = program["SceneBatches"](scenes, 4, 0)
+    batches = program["SceneBatches"]([scenes], 4, 0)
     images, there = batches(1)
     batches(2)
-    again, _ = program["SceneBatches"](scenes, 4, 0)(1)
+    again, _ = program["SceneBatches"]([scenes], 4, 0)(1)
     assert torch.equal(images, again)
     rows, = batches.rows(1)
     assert torch.equal(there.boxes, torch.cat([scenes.boxes[row] for row in rows]))

@@ -31,7 +31,8 @@ def test_the_parts_that_the_record_holds_are_whole(program, record):
     assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 4 * len(program["RATES"])  # two networks, two tasks
     recorded = [part for part in program["PARTS"] if any(job.items() <= run.items() for run in record["runs"]
                                                          for job in program["jobs"](part, record["seeds"]))]
-    assert recorded == ["whole", "shuffled", "pairs", "comparing", "100 digits", "300 digits"]  # what the page reads
+    assert recorded == list(program["PARTS"])
+    assert len(record["beyond"]) == 4 * len(program["BEYOND"])
     jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
     assert len(jobs) == len(record["runs"])
     for job in jobs:
@@ -116,15 +117,25 @@ def test_likeness_of_positions_by_hand(program):
     assert_same(likeness[:8, 8:], -torch.ones(8, 8))
 
 
-def test_saved_weights_come_back_but_for_rounding(program, tmp_path):
-    pytest.importorskip("safetensors.torch")
-    torch.manual_seed(3)
-    for build in (program["vit"], program["resnet"]):
-        model = build().eval()
-        program["save"](model, tmp_path / "weights.safetensors")
-        again = program["load_weights"](tmp_path / "weights.safetensors", build).state_dict()
-        for name, tensor in model.state_dict().items():
-            torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("task", ["resting pairs", "drifting pairs"])
+def test_pairs_in_nine_cells_rest_or_drift(program, task):
+    images, labels = program["drawn"](200, torch.Generator().manual_seed(0), task)
+    assert images.shape == (200, 1, 28, 28) and len(labels) == 200 and 0.35 < labels.double().mean() < 0.65
+    ink = images.sum((1, 2, 3))
+    assert (ink % 8 == 0).all() and ink.min() >= 8  # two marks as drawn, 2 x 2 pixels a square: none is cut at the border
+    filled = patches(images, 7).any(-1).sum(-1)  # patches with ink
+    if task == "resting pairs":
+        assert not images[..., 21:, :].any() and not images[..., 21:].any() and (filled == 2).all()
+    else:
+        assert images[..., 21:, :].any() and images[..., 21:].any() and filled.max() > 4
+    again, _ = program["drawn"](200, torch.Generator().manual_seed(0), task)
+    assert torch.equal(again, images)
+
+
+def test_a_record_of_few_digits_is_learned_in_whole_batches(program):
+    data = program["sample"](30, 0)[0]
+    pictures, labels = program["digit_batches"](data, 0)(3)
+    assert pictures.shape == (30, 1, 28, 28) and labels.bincount().tolist() == [3] * 10
 
 
 def test_the_drawing_shows_the_record(record):

@@ -1,6 +1,7 @@
 """A folded cell says what is in it: the bar bears the comment of the cell's first line.
 
-`# check`, `# plot` and `# data` become "Check", "Plot" and "Data"; a cell without such a line keeps the words of MyST-NB.
+`# check`, `# plot` and `# data` become "Check", "Plot" and "Data", the solution of an exercise "Solution"; any other cell
+without such a line keeps the words of MyST-NB.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 
 def name_of(code: str) -> str | None:
-    """What the first line of a cell says, as a title; None if it is no comment."""
+    """What the first line of a cell says, as a title; None if it is neither a comment nor the call for a solution."""
+    if code.startswith("check.solution("):
+        return "Solution"
     found = re.match(r"# +(\S.*)", code)
     return found[1][0].upper() + found[1][1:].rstrip() if found else None
 

@@ -1,6 +1,5 @@
 """Exercises of the chapter on GPT."""
-from collections import Counter
-from itertools import pairwise
+import math
 
 import torch
 import torch.nn.functional as F
@@ -143,84 +142,38 @@ def check_nucleus(answer):
     return [*kept, answer([0.125, 0.5, 0.375], 0.9)]
 
 
-# 4: what Kneser and Ney count
+# 4: bits a character of any tokens
 
-def continuations(text):
-    pairs = set(pairwise(text))
-    return {b: sum(y == b for _, y in pairs) for b in set(text[1:])}
-
-
-def occurrences(text):
-    return dict(Counter(text[1:]))
+def bits_a_character(nats, pieces):
+    return sum(nats) / math.log(2) / sum(map(len, pieces))
 
 
-def followers(text):
-    return {a: len({y for x, y in pairwise(text) if x == a}) for a in set(text[1:])}
+def bits_a_token(nats, pieces):
+    return sum(nats) / math.log(2) / len(pieces)
 
 
-def share_of_pairs(text):
-    counts = continuations(text)
-    return {b: n / sum(counts.values()) for b, n in counts.items()}
+def nats_a_character(nats, pieces):
+    return sum(nats) / sum(map(len, pieces))
 
 
-@check.exercise(4, "Count continuations", reference=continuations, mistakes=[
-    (occurrences, "That is how often each character occurs. Count the distinct characters before it."),
-    (followers, "You counted what comes behind each character. Count what comes before it."),
-    (share_of_pairs, "Return the counts, before they are divided by their sum."),
+def mean_of_ratios(nats, pieces):
+    return sum(loss / len(piece) for loss, piece in zip(nats, pieces, strict=True)) / len(pieces) / math.log(2)
+
+
+def per_byte(nats, pieces):
+    return sum(nats) / math.log(2) / sum(len(piece.encode()) for piece in pieces)
+
+
+def as_perplexity(nats, pieces):
+    return 2 ** bits_a_character(nats, pieces)
+
+
+@check.exercise(4, "Bits a character", reference=bits_a_character, mistakes=[
+    (bits_a_token, "That is bits a token: another tokenizer would give another number for the same prediction."),
+    (nats_a_character, "That is in nats. A bit is ln 2 nats."),
+    (mean_of_ratios, "A mean of ratios counts a short token as much as a long one. Divide the sum by the sum."),
+    (per_byte, "Those are bytes. A letter with an accent is one character and two bytes."),
+    (as_perplexity, "That is a perplexity. The bits are its logarithm."),
 ])
-def check_continuations(answer):
-    return [answer("abacab"), answer("queue quiz")]
-
-
-# 5: a temperature for probabilities
-
-def heated(probabilities, temperature):
-    # softmax(log p / temperature); a constant in the logits does not matter
-    return (probabilities.log() / temperature).softmax(-1)
-
-
-def divided(probabilities, temperature):
-    return (probabilities / temperature).softmax(-1)
-
-
-def wrong_power(probabilities, temperature):
-    powers = probabilities**temperature
-    return powers / powers.sum()
-
-
-def not_normalized(probabilities, temperature):
-    return probabilities ** (1 / temperature)
-
-
-def scaled_only(probabilities, temperature):
-    return (probabilities / temperature) / (probabilities / temperature).sum()
-
-
-@check.exercise(5, "Temperature without logits", reference=heated, mistakes=[
-    (divided, "You divided the probabilities. The logits are divided, and they are the logarithms of the probabilities."),
-    (wrong_power, "Hot must be flat: the exponent is 1 over the temperature."),
-    (not_normalized, "The powers do not sum to 1: divide by their sum."),
-    (scaled_only, "Dividing all by one number changes nothing after normalization. Where does the logarithm enter?"),
-])
-def check_heated(answer):
-    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    return [answer(p.clone(), temperature) for temperature in (0.5, 1.0, 2.5)]
-
-
-# 6: what the cache saves
-
-# calls of 64, 65, ..., 511 positions, against one of 64 and 447 of one
-RATIO = sum(range(64, 512)) / (64 + 447)
-
-
-@check.exercise(6, "What the cache saves", reference=RATIO, tolerance=0.001, mistakes=[
-    (128800 / 512, "With the cache the last token that is generated is not read any more: 511 positions."),
-    (287.5, "The prompt's 64 positions are read with the cache, too."),
-    (256.0, "That is for a prompt of one token. Here 64 are read first, in one call."),
-    (512.0, "The calls without a cache are not all of the full length: they grow from 64 to 511."),
-    (448.0, "That is the number of calls. Count the positions that they read."),
-    (128800.0, "That is the number of positions without a cache. Divide by the number with it."),
-    (511 / 128800, "Upside down: how many times as many without the cache?"),
-])
-def check_saving(answer):
-    return answer
+def check_bits(answer):
+    return [answer([2.0, 0.5, 3.5], ["The", " ", "king"]), answer([1.0, 4.0], ["é", "tude"])]

@@ -76,24 +76,7 @@ def check_count(answer):
     return [answer(512, 2048), answer(96, 192), answer(7, 5)]
 
 
-# 3: how the sums grow
-
-DEVIATION = math.sqrt(1 + 6 * 2)  # two sublayers a layer; the last norm undoes it
-
-
-@check.exercise(3, "How the sums grow", reference=DEVIATION, tolerance=0.005, mistakes=[
-    (13.0, "That is the variance."),
-    (math.sqrt(7), "An encoder layer has two sublayers, and each adds a term."),
-    (math.sqrt(12), "The input has variance 1 too."),
-    (7.0, "Independent terms add their variances, and an encoder layer has two sublayers."),
-    (math.sqrt(19), "Three sublayers has a decoder layer. Count those of an encoder layer."),
-    (1.0, "In pre-norm the norm stands before the sublayer: nothing shrinks the sum on its way."),
-])
-def check_growth(answer):
-    return answer
-
-
-# 4: the shift
+# 3: the shift
 
 def decoder_input(labels, begin):
     first = torch.full_like(labels[:, :1], begin)  # (B, 1)
@@ -126,7 +109,7 @@ def shifted_rows(labels, begin):
     return torch.cat([torch.full_like(labels[:1], begin), labels[:-1]], dim=0)
 
 
-@check.exercise(4, "The shift", reference=decoder_input, mistakes=[
+@check.exercise(3, "The shift", reference=decoder_input, mistakes=[
     (not_shifted, "These are the labels themselves: the decoder is given the answer."),
     (first_replaced, "Replacing the first label loses it; move all labels one step later."),
     (rolled, "roll brings the last label to the front. There stands the mark that begins."),
@@ -139,24 +122,7 @@ def check_shift(answer):
     return answer(labels, 1)
 
 
-# 5: a bag of symbols
-
-SHARE = sum(1 / left for left in range(1, 9)) / 8  # k left: right once in k
-
-
-@check.exercise(5, "A bag of symbols", reference=SHARE, tolerance=0.005, mistakes=[
-    (1 / 8, "That is the first symbol. The later ones are easier: fewer symbols are left."),
-    (1.0, "The last symbol is certain, the first is not: which of the eight stood last in the source, a bag does not say."),
-    (sum(1 / left for left in range(1, 9)), "That is the expected number of right symbols. Divide by eight."),
-    (1 / 4.5, "The mean of 1/k is not one over the mean of k."),
-    (1 / math.factorial(8), "That is the chance of the whole sequence. The question is about single symbols."),
-    (sum(1 / left for left in range(1, 11)) / 10, "Eight symbols are left at the start, whatever the vocabulary."),
-])
-def check_bag(answer):
-    return answer
-
-
-# 6: repair a decoder layer
+# 4: repair a decoder layer
 
 def pre_norm_decoder(layer, y, memory):
     y = y + layer.attention(layer.attention_norm(y), causal=True)  # it lacked the mask
@@ -211,7 +177,7 @@ def post_norm_decoder(layer, y, memory):
     return layer.feed_forward_norm(y + layer.feed_forward(y))
 
 
-@check.exercise(6, "Repair a decoder layer", reference=pre_norm_decoder, mistakes=[
+@check.exercise(4, "Repair a decoder layer", reference=pre_norm_decoder, mistakes=[
     (as_given, "All three faults are still there. Begin with the attention to itself: what may it see?"),
     (sees_the_future, "The attention to itself sees the future."),
     (loses_the_sum, "What does the second sum add to? The state, not its normalized copy."),
