@@ -22,7 +22,6 @@ import json
 import math
 import platform
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -45,11 +44,9 @@ from tutorlib.diffusion import (
     guided,
     mix,
     sample_back,
-    step,
     straight,
     walk_back,
 )
-from tutorlib.diffusion import Path as Way
 from tutorlib.evaluation import accuracy
 from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
 from tutorlib.models import ConvNet
@@ -156,16 +153,6 @@ def drawing(network: Denoiser, target: str, path: str, labels: Tensor, weight: f
     return bounded(guided(given, free, weight), PATHS[path])
 
 
-@torch.no_grad()
-def from_time(denoise: Denoise, path: Way, noise: Tensor, steps: int, first: float) -> Tensor:
-    """As `sample_back` from noise (N, ...), taken for the noisy example of the time `first`."""
-    noisy, times = noise, torch.linspace(first, 0, steps + 1).tolist()
-    for now, then in pairwise(times):
-        before, after = (noise.new_full((len(noise),), moment) for moment in (now, then))  # (N,) each
-        noisy = step(denoise(noisy, before), at(path, before, noise), at(path, after, noise))
-    return noisy
-
-
 class Experiment:
     """The data, the judge, and the record that grows."""
 
@@ -226,8 +213,7 @@ class Experiment:
         noise, drawn = torch.randn(DRAWN, *self.images.shape[1:], generator=generator), []
         for labels, start in zip(asked_for(DRAWN).split(250), noise.split(250)):
             with torch.autocast("cpu", dtype=self.fast, enabled=self.fast is not None):
-                drawn.append(sample_back(denoise(labels), PATHS[path], start, steps, eta=eta, generator=generator)
-                             if first == 1 else from_time(denoise(labels), PATHS[path], start, steps, first))
+                drawn.append(sample_back(denoise(labels), PATHS[path], start, steps, eta=eta, first=first, generator=generator))
         return torch.cat(drawn)
 
     def drawn_score(self, network: Denoiser, target: str, path: str, weight: float = WEIGHT, **how) -> dict:

@@ -238,6 +238,22 @@ def test_the_best_denoiser_of_a_training_set_copies_it():
     assert torch.cdist(drawn, members).amin(1).max() < 1e-6
 
 
+def test_drawing_may_begin_later():
+    """From an earlier time it takes as many steps, from there, and goes on where a walk from time 1 has arrived."""
+    times, noise = [], draw(3, 2)
+
+    def denoise(noisy, time):
+        times.append(time[0].item())
+        return CLEAN.parts(noisy / 2, noisy, at(straight, time, noisy))
+
+    assert torch.allclose(sample_back(denoise, straight, noise, 4, first=1.0), sample_back(denoise, straight, noise, 4))
+    times.clear()
+    sample_back(denoise, straight, noise, 4, first=0.8)
+    assert times == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    arrived, _ = next(walk_back(denoise, straight, noise, 5))
+    assert_same(sample_back(denoise, straight, arrived, 4, first=0.8), sample_back(denoise, straight, noise, 5))
+
+
 def test_a_walk_yields_each_state_and_its_parts():
     denoise, noise = exact(draw(5, 3), 0.1, straight), draw(4, 3, seed=1)
     states = [noisy for noisy, _ in walk_back(denoise, straight, noise, 5)]
@@ -298,6 +314,8 @@ def test_dtype_and_device_are_those_of_the_noise(dtype, device):
     (lambda: sample_back(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 0), "steps must be at least 1"),
     (lambda: sample_back(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 2, eta=1.5),
      "eta must lie in [0, 1]"),
+    (lambda: sample_back(exact(torch.ones(1, 3), 0.1, straight), straight, torch.ones(2, 3), 2, first=0.0),
+     "first must lie in (0, 1]"),
     (lambda: euler(lambda noisy, time: noisy, torch.ones(2, 3), 0.5), "steps must be a whole number"),
 ])
 def test_refusals(call, said):

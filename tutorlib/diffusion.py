@@ -182,18 +182,21 @@ def step(parts: Parts, now: Coefficients, then: Coefficients, eta: float = 0.0, 
 
 
 @torch.no_grad()
-def walk_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
+def walk_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0, first: float = 1.0,
          generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Parts]]:
     """From noise (B, ...) at time 1 to time 0 in equal steps; after each the example, and the parts that were seen in the last.
 
-    eta 0 is DDIM, deterministic; eta 1 is the ancestral sampling of DDPM. On the straight path eta 0 is `euler`.
-    Raises ValueError for steps below 1, and for an eta outside [0, 1].
+    eta 0 is DDIM, deterministic; eta 1 is the ancestral sampling of DDPM. On the straight path eta 0 is `euler`. With an
+    earlier time `first` the noise is taken for the noisy example of that time, where a predicted noise has a signal left to
+    divide by. Raises ValueError for steps below 1, an eta outside [0, 1], and a first outside (0, 1].
     """
     check_whole("steps", steps)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
+    if not 0 < first <= 1:
+        raise ValueError(f"first must lie in (0, 1], got {first}")
     noisy = noise
-    for now, then in pairwise(torch.linspace(1, 0, steps + 1).tolist()):
+    for now, then in pairwise(torch.linspace(first, 0, steps + 1).tolist()):
         before, after = (noise.new_full((len(noise),), time) for time in (now, then))  # (B,) each
         parts = denoise(noisy, before)  # (B, ...) each
         fresh = torch.randn(noise.shape, generator=generator, dtype=noise.dtype).to(noise.device) if eta > 0 else 0.0
@@ -201,10 +204,10 @@ def walk_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: f
         yield noisy, parts
 
 
-def sample_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0,
+def sample_back(denoise: Denoise, path: Path, noise: Tensor, steps: int, *, eta: float = 0.0, first: float = 1.0,
            generator: torch.Generator | None = None) -> Tensor:
     """The end of `walk_back`: examples (B, ...)."""
-    ((clean, _),) = deque(walk_back(denoise, path, noise, steps, eta=eta, generator=generator), maxlen=1)
+    ((clean, _),) = deque(walk_back(denoise, path, noise, steps, eta=eta, first=first, generator=generator), maxlen=1)
     return clean
 
 

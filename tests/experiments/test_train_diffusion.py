@@ -62,21 +62,6 @@ def test_the_long_run_reaches_what_the_page_says(record):
     assert sum(copies) / len(copies) < sum(best) / len(best) < min(s["frechet"] for s in scores)
 
 
-def test_drawing_may_begin_later(program):
-    """From time 1 `from_time` is `sample_back`; from an earlier one it takes as many steps, from there."""
-    times, noise = [], torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
-
-    def denoise(noisy, time):
-        times.append(time[0].item())
-        return program["CLEAN"].parts(noisy / 2, noisy, program["at"](program["straight"], time, noisy))
-
-    found = program["from_time"](denoise, program["straight"], noise, 4, 1.0)
-    assert torch.allclose(found, program["sample_back"](denoise, program["straight"], noise, 4))
-    times.clear()
-    program["from_time"](denoise, program["straight"], noise, 4, 0.8)
-    assert times == pytest.approx([0.8, 0.6, 0.4, 0.2])
-
-
 def test_generator_judge_and_reference_have_digits_of_their_own(program):
     train, test = load_digits()
     assert program["TRAINED_ON"] == 2000 and len(train.images) == 4000
