@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.baselines.components import Templates
 from tutorlib.baselines.silhouettes import segment_components, silhouettes
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import Images, load_digits
@@ -182,10 +183,11 @@ def arguments() -> argparse.Namespace:
 
 
 def compare(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
+    templates = silhouettes(data.masks, data.labels)
+    baseline = scores(without(test.images, templates), test)
+    baseline["photographs"] = on_each_photograph(lambda images: without(images, templates))
     record = about(options, data) | {"first_losses": first_losses(data), "truth": shares(test),
-                                     "arms": {name: [] for name in ARMS},
-                                     "silhouettes": scores(without(test.images, data), test) | {
-                                         "photographs": on_each_photograph(lambda images: without(images, data))}}
+                                     "arms": {name: [] for name in ARMS}, "silhouettes": baseline}
     for seed in SEEDS:
         for name, arm in ARMS.items():
             record["arms"][name].append(run(arm, data, options.steps, seed, test))
@@ -208,9 +210,9 @@ def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
     return found
 
 
-def without(images: Tensor, data: Scenes) -> Tensor:
-    """The classes (N, H, W) by the baseline, which knows the silhouettes of some scenes."""
-    return segment_components(images, silhouettes(data.masks, data.labels), contrast=CONTRAST, alike=ALIKE)
+def without(images: Tensor, templates: Templates) -> Tensor:
+    """The classes (N, H, W) by the baseline, which knows the silhouettes of the training scenes."""
+    return segment_components(images, templates, contrast=CONTRAST, alike=ALIKE)
 
 
 def trained(arm: Arm, data: Scenes, steps: int, seed: int, **watch) -> nn.Module:
