@@ -49,11 +49,10 @@ def main() -> None:
     gpt = TRAINING["load_weights"](path.with_suffix(".safetensors"))
     five = KneserNey(tokens, VOCABULARY, 5)
     study = json.loads(path.read_text()).get("study", {})
-    questions = {
-            "context": lambda: by_context(gpt, five, tokenizer, unseen),
-            "difficulty": lambda: difficulty(gpt, tokenizer),
-            "writing": lambda: writing(gpt, five, tokenizer, tokens, unseen),
-            "heart": lambda: by_heart(gpt, tokenizer, tokens, unseen, train_text, unseen_text)}
+    questions = {"context": lambda: by_context(gpt, five, tokenizer, unseen),
+                 "difficulty": lambda: difficulty(gpt, tokenizer),
+                 "writing": lambda: writing(gpt, five, tokenizer, tokens, unseen),
+                 "heart": lambda: by_heart(gpt, tokenizer, tokens, unseen, train_text, unseen_text)}
     for name in options.only or questions:
         study[name] = questions[name]()
         print(name, json.dumps(study[name], ensure_ascii=False), flush=True)
@@ -89,7 +88,7 @@ class Scored:
 
     def bits(self, logp: Tensor) -> Tensor:
         """Log probabilities (W, T/2) -> bits a character, (W,)."""
-        return -logp.double().sum(1) / math.log(2) * len(logp) / self.characters
+        return TRAINING["bits_of"](logp, self.characters)
 
 
 # -- where GPT's lead comes from --------------------------------------------------------------------------------------

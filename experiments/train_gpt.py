@@ -284,9 +284,14 @@ def mean_of(*logp: Tensor) -> Tensor:
     return torch.stack(logp).logsumexp(0) - math.log(len(logp))
 
 
+def bits_of(logp: Tensor, count: int) -> Tensor:
+    """Log probabilities (W, T/2) of `count` characters -> bits a character (W,), whose mean is that of all."""
+    return -logp.double().sum(1) / math.log(2) * len(logp) / count
+
+
 def against(logp: Tensor, rival: Tensor, count: int) -> list[float]:
     """Log probabilities (W, T/2) of `count` characters: bits a character; less the rival's; standard error over windows."""
-    bits, less = (-values.sum(1) / math.log(2) * len(values) / count for values in (logp, logp - rival))  # (W,) each
+    bits, less = (bits_of(values, count) for values in (logp, logp - rival))  # (W,) each
     return [round(value.item(), 4) for value in (bits.mean(), less.mean(), less.std() / len(less) ** 0.5)]
 
 
