@@ -37,7 +37,7 @@ def test_the_parts_that_the_record_holds_are_whole(program, record):
     assert len(jobs) == len(record["runs"])
     for job in jobs:
         (run,) = [run for run in record["runs"] if job.items() <= run.items()]
-        assert run["rate"] == program["chosen"](record, job["task"], job["network"])
+        assert run["rate"] == program["chosen"](record, job["task"], job["network"], job["change"])
 
 
 def test_samples_are_balanced_and_nested(program):
