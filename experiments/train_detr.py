@@ -11,8 +11,8 @@ weights in float16 (train_detr.safetensors). Both are written anew at every chec
 trains the same model from the given seeds in each way of `ARMS`, shorter and on simpler scenes (`SIMPLE`): queries matched, or
 fixed to objects by an order; without the auxiliary losses; with "no object" at full weight; with a ResNet that was taught
 nothing. Nothing else differs between arms. `--only matched "left to right"` takes these two alone (race_detr.json, with 2,400
-steps). `--rule "left to right"` is the long run by that rule (ordered_detr.json), `--pool 20000` the one with a fifth of the
-scenes (train_detr_fewer.json).
+steps). `--rule "left to right"` is the long run by that rule (train_detr_ordered.json, broken off after 4,000 steps), and
+`--pool 20000` the one with a fifth of the scenes (train_detr_fewer.json, whose scenes were drawn in one piece, from seed 0).
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write; the weights go beside it")
-    parser.add_argument("--steps", type=int, default=12_000, help="steps of training (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=16_000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
     parser.add_argument("--rule", choices=ARMS, default="matched", help="the way of the long run (default: %(default)s)")
@@ -239,7 +239,7 @@ def run(model: DETR, batches: SceneBatches, steps: int, loss: Callable, **watch)
 
 def record_long(digits, options: argparse.Namespace, record: dict) -> None:
     batches, test = SceneBatches(pool_of(options.pool, digits), BATCH, options.seed), test_scenes(digits)
-    there, spent = objects_of(test), 0.0
+    there, weights, spent = objects_of(test), options.record.with_suffix(".safetensors"), 0.0
     record["first_losses"] = first_losses(make_scenes(200, digits.train, 0), options.seed)
     start = time.perf_counter()
     classifier, right = taught(digits, options.seed)
@@ -252,7 +252,9 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
         step = len(record["curve"]) * every + every
         record["curve"].append({"step": min(step, options.steps), "seconds": round(begun - start - spent, 1),
                                 "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4)})
-        save_weights(model, options.record.with_suffix(".safetensors"))
+        save_weights(model, weights)
+        if options.rule == "left to right":
+            record["right by place"] = right_by_place(load_weights(weights), test)
         write(options.record, record)
         print(record["curve"][-1], flush=True)
         spent += time.perf_counter() - begun  # evaluating is not training
@@ -262,8 +264,8 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
     losses = run(model, batches, options.steps, ARMS[options.rule].loss, evaluate=evaluate, evaluate_every=every)
     record["parameters"] = sum(p.numel() for p in model.parameters())
     record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
-    save_weights(model, options.record.with_suffix(".safetensors"))
-    kept = load_weights(options.record.with_suffix(".safetensors"))
+    save_weights(model, weights)
+    kept = load_weights(weights)
     record |= final_scores(kept, test, there)
     record |= {"own scenes": own_scores(kept, digits), "baseline": baseline(digits, test, there)}
     write(options.record, record)

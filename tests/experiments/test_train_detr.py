@@ -16,7 +16,6 @@ from tutorlib.training.matching import Targets, detr_loss, match
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "train_detr.py"
 RECORD, ARMS = ROOT / "records" / "train_detr.json", ROOT / "records" / "ablate_detr.json"
-needs_records = pytest.mark.skipif(not (RECORD.exists() and ARMS.exists()), reason="the records are still to be run")
 TOLERANCE = 0.05  # of a loss near 25: float32 sums in another order, three steps
 
 
@@ -25,14 +24,12 @@ def digits():
     return load_digits()
 
 
-@needs_records
 def test_first_losses_are_those_of_the_record(program, digits):
     record = json.loads(RECORD.read_text())
     losses = program["first_losses"](make_scenes(200, digits.train, 0), record["seed"])
     assert losses == pytest.approx(record["first_losses"], abs=TOLERANCE)
 
 
-@needs_records
 @pytest.mark.slow
 def test_weights_give_the_recorded_score(program, digits):
     record = json.loads(RECORD.read_text())
@@ -45,13 +42,38 @@ def test_weights_give_the_recorded_score(program, digits):
     assert average_precision(found, program["objects_of"](test), [0.5]) == pytest.approx(record["scores"]["AP50"], abs=0.005)
 
 
-@needs_records
 def test_records_are_whole(program):
     record, ablation = json.loads(RECORD.read_text()), json.loads(ARMS.read_text())
     assert record["curve"][-1]["step"] == record["settings"]["steps"]
     assert set(ablation["arms"]) == set(program["ARMS"])
     seeds = [[run["seed"] for run in runs] for runs in ablation["arms"].values()]
     assert all(each == seeds[0] for each in seeds) and len(set(seeds[0])) >= 3
+
+
+def test_the_records_beside_them_differ_in_one_thing_each():
+    long, fewer, ordered, race, ablation = (json.loads((ROOT / "records" / f"{name}.json").read_text()) for name in (
+        "train_detr", "train_detr_fewer", "train_detr_ordered", "race_detr", "ablate_detr"))
+    assert fewer["settings"] | {"scenes": long["settings"]["scenes"]} == ordered["settings"] == long["settings"]
+    assert fewer["seed"] == ordered["seed"] == long["seed"] and fewer["first_losses"] == long["first_losses"]
+    assert race["settings"] | {"steps": ablation["settings"]["steps"]} == ablation["settings"]
+    assert [line["step"] for line in ordered["curve"]] == [line["step"] for line in long["curve"][:len(ordered["curve"])]]
+    for runs in race["arms"].values():
+        assert [run["seed"] for run in runs] == [0, 1, 2] and all(run["AP50"] == run["on the way"][-1] for run in runs)
+
+
+def test_places_are_counted_from_the_left(program, digits):
+    """A model that gives the true boxes from left to right is right everywhere, and from right to left in the middle alone."""
+    scenes = make_scenes(40, digits.test, 5, objects=(3, 3), visible=1.0)
+    chosen = [k for k, labels in enumerate(scenes.labels) if len(labels) == 3]
+    boxes = [scenes.boxes[k][scenes.boxes[k][:, 0].argsort()] for k in chosen]
+
+    def answering(order):
+        answers = torch.stack([each[order] for each in boxes])
+        return lambda images: (None, answers[:len(images)])
+
+    assert program["right_by_place"](answering([0, 1, 2]), scenes, objects=3) == [1, 1, 1]
+    turned = program["right_by_place"](answering([2, 1, 0]), scenes, objects=3)
+    assert turned[1] == 1 and max(turned[0], turned[2]) < 0.2
 
 
 def targets():
