@@ -5,8 +5,9 @@
 writes the scores, each {judge, frechet, nearest}: the share of drawn digits that a judge, trained on other digits, reads as
 asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
 the nearest training digit. Parts: `real` (what needs no training), `long` (4,500 steps on the straight path; the curve,
-guidance, number of steps, errors by time), `middle` (1,500 steps at a rate that stays, of velocity and image),
-`targets` (300 steps: two paths, three targets, seeds, with and without averaged weights; two of them take turns), `vae`, `few`
+guidance, number of steps, errors by time), `middle` (1,500 steps: velocity, image and noise at a rate that stays, the
+velocity at one that falls too; what the record has of them is kept), `targets` (300 steps: two paths, three targets,
+seeds, with and without averaged weights; two of them take turns), `vae`, `few`
 (the same network on 20 digits). Weights of judge and long run lie beside it in float16. The record is written after every run,
 so that one that is cut leaves what it reached, and `--parts` adds what is missing.
 
@@ -163,7 +164,7 @@ class Experiment:
         self.other, self.held_out = digits.train, signed(digits.test.images)
         if options.parts != PARTS:
             self.record = json.loads(options.record.read_text())
-            self.record |= {part: [] for part in options.parts if part not in ("real", "long")}
+            self.record |= {part: [] for part in options.parts if part not in ("real", "long", "middle")}
             self.record |= {"relay": []} if "targets" in options.parts else {}
             self.record["settings"] |= self.settings(options)
             self.judge = load_weights(options.record.with_suffix(".safetensors"))["judge"]
@@ -228,13 +229,13 @@ class Experiment:
             which = torch.stack([torch.randperm(TRAINED_ON // 10, generator=generator)[:DRAWN // 10] for _ in range(10)], 1)
             rows = (10 * which + torch.arange(10)).flatten()  # (N,): a quarter of each digit
             copied.append(self.score(self.images[rows], asked_for(DRAWN)))
-        scores = {"copies": copied, "held out": self.score(self.held_out[:DRAWN], asked_for(DRAWN))}
+        scores = {"copies": copied, "held out": [self.score(some, asked_for(DRAWN)) for some in self.held_out.split(DRAWN)]}
         by_class = [self.images[self.labels == label].flatten(1) for label in range(10)]
         means = torch.stack([each.mean(0) for each in by_class])[asked_for(DRAWN)]  # (N, 784)
         scores["class means"] = self.score(means.view(-1, 1, 28, 28), asked_for(DRAWN))
         scores["best guess"] = [self.score(self.draw(self.best, "straight", seed=DRAWS[0] + k), asked_for(DRAWN))
                                 for k in range(CHEAP)]
-        scores["normal distribution of each class"] = self.score(normal(by_class), asked_for(DRAWN))
+        scores["normal distribution of each class"] = [self.score(normal(by_class, seed), asked_for(DRAWN)) for seed in DRAWS]
         self.record["real"] = scores
         self.write(scores)
 
@@ -300,19 +301,25 @@ class Experiment:
         self.write(long)
 
     def middle(self) -> None:
-        """A third of the long run at a rate that stays, scored early too, with the velocity and with the image as target."""
+        """A third of the long run: three targets at a rate that stays, and the velocity at one that falls."""
+        done = {(run["target"], run["rate"], run["seed"]) for run in self.record["middle"]}
         for seed in self.options.seeds:
-            for target in ("velocity", "image"):
-                early = []
+            for target, rate in (("velocity", "stays"), ("image", "stays"), ("velocity", "falls"), ("noise", "stays")):
+                if (target, rate, seed) not in done:
+                    self.train_middle(target, rate, seed)
 
-                def at_step(number: int, network: Denoiser, average: Denoiser, target=target, early=early) -> None:
-                    if number == EARLY:
-                        early.append(self.drawn_score(average, target, "straight"))
+    def train_middle(self, target: str, rate: str, seed: int) -> None:
+        early = []
 
-                network, average, _ = run(self.images, self.labels, "straight", target, self.options.middle, seed,
-                                          fast=self.fast, at_step=at_step)
-                self.add("middle", target=target, rate="stays", seed=seed, early=early,
-                         scores=self.three(average, target, "straight"), raw=[self.drawn_score(network, target, "straight")])
+        def at_step(number: int, network: Denoiser, average: Denoiser) -> None:
+            if number == EARLY:
+                early.append(self.drawn_score(average, target, "straight"))
+
+        network, average, _ = run(self.images, self.labels, "straight", target, self.options.middle, seed, fast=self.fast,
+                                  falling=rate == "falls", at_step=at_step)
+        late = {"late": self.three(average, target, "straight", first=LATE)} if target == "noise" else {}
+        self.add("middle", target=target, rate=rate, seed=seed, early=early, scores=self.three(average, target, "straight"),
+                 raw=self.three(network, target, "straight"), **late)
 
     def errors(self, network: Denoiser, target: str, path: str, images: Tensor) -> list[float]:
         """Mean square error of the clean image, for the times of `TIMES`."""
@@ -390,9 +397,9 @@ def train_vae(images: Tensor, labels: Tensor, deviation: float, seed: int, steps
     return vae.eval()
 
 
-def normal(by_class: list[Tensor]) -> Tensor:
+def normal(by_class: list[Tensor], seed: int = DRAWS[0]) -> Tensor:
     """Digits from the normal distribution with the mean and covariance of each class (M, 784): (N, 1, 28, 28)."""
-    generator, drawn = torch.Generator().manual_seed(1000), []
+    generator, drawn = torch.Generator().manual_seed(seed), []
     for label in asked_for(DRAWN).tolist():
         some = by_class[label]  # (M, 784)
         weights = torch.randn(len(some), generator=generator) / math.sqrt(len(some) - 1)  # (M,)

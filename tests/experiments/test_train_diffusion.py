@@ -41,9 +41,10 @@ def test_record_is_whole(record):
         assert {len(scores) for scores in long[dial].values()} == {3}
     seeds, paths, targets = settings["seeds"], ("straight", "cosine"), ("image", "noise", "velocity")
     assert len(seeds) >= 2
-    assert {run["seed"] for run in record["middle"] if run["target"] == "velocity" and run["scores"]} == set(seeds)
-    for target in ("velocity", "image"):
-        assert any(run["early"] and run["scores"] for run in record["middle"] if run["target"] == target)
+    assert {run["seed"] for run in record["middle"] if run["target"] == "velocity" and run["rate"] == "stays"} == set(seeds)
+    first = {(run["target"], run["rate"]) for run in record["middle"] if run["seed"] == seeds[0] and len(run["scores"]) == 3}
+    assert first == {("velocity", "stays"), ("velocity", "falls"), ("image", "stays"), ("noise", "stays")}
+    assert [len(record["real"][name]) for name in ("copies", "best guess", "held out")] == [6, 6, 2]
     found = {(run["path"], run["target"], run["seed"]) for run in record["targets"]}
     assert found == {(path, target, seed) for path in paths for target in targets for seed in seeds}
     late = {run["path"] for run in record["targets"] if "late" in run}
@@ -60,6 +61,16 @@ def test_the_long_run_reaches_what_the_page_says(record):
     copies, best = ([s["frechet"] for s in record["real"][name]] for name in ("copies", "best guess"))
     assert sum(s["judge"] for s in scores) / len(scores) >= 0.97
     assert sum(copies) / len(copies) < sum(best) / len(best) < min(s["frechet"] for s in scores)
+
+
+def test_a_falling_rate_does_what_an_average_does(record):
+    def far(rate, key):
+        wanted = ("velocity", rate, 0)
+        scores = next(run[key] for run in record["middle"] if (run["target"], run["rate"], run["seed"]) == wanted)
+        return sum(s["frechet"] for s in scores) / len(scores)
+
+    assert far("stays", "raw") - far("stays", "scores") > 20
+    assert max(abs(far("falls", key) - far("stays", "scores")) for key in ("raw", "scores")) < 8
 
 
 def test_generator_judge_and_reference_have_digits_of_their_own(program):
