@@ -43,6 +43,8 @@ STEPS = {30: 300, 100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, 
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
 BEYOND = 3e-4, 3e-2
 LABELS = 30, 100, 300  # digits with a label, for the features of MobileNetV2
+STARTS = 8  # seeds of a count of those that learn pairs
+COPIES = 15  # turned and moved, of every digit, for the baselines
 FEATURE_SIDE = 96  # pixels that MobileNetV2 is given
 PENALTIES = 1e-4, 1e-3, 1e-2, 1e-1, 1.0
 
@@ -144,9 +146,8 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "pairs": [("ViT", "pairs", 0, ""), ("ResNet", "pairs", 0, "")],
     "comparing": [("ViT, equal weights", "pairs", 0, ""), ("ResNet, attention on top", "pairs", 0, "")],
     "comparing, again": [("ResNet, attention on top", "pairs", 0, VITS_RATE)],
-    "neighbors": [("ResNet", "digits", 1000, "patches"), ("ResNet", "digits", 1000, "inside"),
-                  ("ViT", "digits", 1000, "pixels"), ("ViT, no positions", "digits", 1000, ""),
-                  ("ViT, strips", "digits", 1000, "")],
+    "neighbors": [(network, "digits", 1000, kind) for network in ("ViT", "ResNet") for kind in ("patches", "inside", "pixels")],
+    "places": [("ViT, no positions", "digits", 1000, ""), ("ViT, strips", "digits", 1000, "")],
     "stem": [("ViT, stem", "digits", 1000, ""), ("ViT, stem inside patches", "digits", 1000, ""),
              ("ViT, stem", "digits", 1000, "inside")],
     "augmented": [("ViT", "digits", 1000, "augmented"), ("ResNet", "digits", 1000, "augmented")],
@@ -157,6 +158,7 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "near": [("ResNet", "near pairs", 0, ""), ("ViT", "near pairs", 0, "")],
     "drift": [("ViT", "drifting pairs", 0, ""), ("ViT", "resting pairs", 0, "")],
     "longer": [("ViT", "digits", 1000, "longer")],
+    "starts": [("ViT", "pairs", 0, ""), ("ResNet", "pairs", 0, "")],  # from more seeds: how many learn it
     "30 digits": [("ViT", "digits", 30, ""), ("ResNet", "digits", 30, "")],
     "patches": [("ViT, patches of 14", "digits", 1000, ""), ("ViT, one patch", "digits", 1000, ""),
                 ("ViT, patches of 4", "digits", 1000, "")],
@@ -202,10 +204,12 @@ def write(path: Path, record: dict) -> None:
 
 
 def jobs(part: str, seeds: list[int]) -> list[dict]:
-    """The trainings of a part: task, network, number of digits, what is done to them, steps, seed (the first, if longer)."""
+    """The trainings of a part: task, network, number of digits, what is done to them, steps, seed."""
+    if part == "starts":
+        seeds = [seed for seed in range(STARTS) if seed not in seeds]
     return [{"task": task, "network": network, "digits": digits, "change": change, "seed": seed,
              "steps": STEPS[change if change in STEPS else digits or "pairs"]}
-            for network, task, digits, change in PARTS[part] for seed in (seeds[:1] if change == "longer" else seeds)]
+            for network, task, digits, change in PARTS[part] for seed in seeds]
 
 
 def sample(number: int, seed: int) -> tuple[Images, Images]:
@@ -290,10 +294,16 @@ def first_losses(build: Callable[[], nn.Module], seed: int) -> list[float]:
 
 
 def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...]) -> None:
-    """Try every rate for both networks and tasks, for half the steps, on data of a seed of their own."""
+    """Try every rate for both networks and tasks, for half the steps, on data of a seed of their own.
+
+    What is tried on shuffled digits decides nothing: it says whether the rate of whole ones suits them, too.
+    """
     results = record.setdefault(kind, [])
     data, rest = sample(1000, seed=100)
-    sets = {"digits": (digit_batches(data, 100), Images(rest.images[:1000], rest.labels[:1000]), STEPS[1000] // 2),
+    unseen = Images(rest.images[:1000], rest.labels[:1000])
+    mixed = [Images(shuffled(part.images, "both", 100), part.labels) for part in (data, unseen)]
+    sets = {"digits": (digit_batches(data, 100), unseen, STEPS[1000] // 2),
+            "shuffled digits": (digit_batches(mixed[0], 100), mixed[1], STEPS[1000] // 2),
             "pairs": (FreshPairs(100, "pairs"), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"] // 2)}
     for task, name, rate in product(sets, ("ViT", "ResNet"), rates):
         setting = {"task": task, "network": name, "rate": rate}
@@ -305,7 +315,7 @@ def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...]) -> None:
 
 
 def built(network: str, task: str) -> Callable[[], nn.Module]:
-    return partial(NETWORKS[network], 10 if task == "digits" else 2)
+    return partial(NETWORKS[network], 2 if "pairs" in task else 10)
 
 
 def chosen(record: dict, task: str, network: str, change: str = "") -> float:
@@ -378,10 +388,25 @@ def baselines(seeds: list[int]) -> list[dict]:
               for n, seed in product((min(LABELS), *SIZES), seeds)]
     away = [{"task": "moved by 2", "digits": 1000, "seed": seed} | dials | both(sample(1000, seed)[0], moved)
             for seed in seeds]
-    pairs = [{"task": "pairs", "digits": 0, "seed": seed} | dials | both(
-        draw_pairs(max(SIZES), numbered_generator(seed, 0)), draw_pairs(1000, numbered_generator(200 + seed, 0)))
-        for seed in seeds]
-    return digits + away + pairs
+    more = [{"task": "augmented", "digits": 1000, "seed": seed} | dials | both(copied(sample(1000, seed)[0], seed), test)
+            for seed in seeds]
+    pairs = [{"task": task, "digits": 0, "seed": seed} | dials | both(
+        all_shown(seed, task), drawn(1000, numbered_generator(200 + seed, 0), task))
+        for task, seed in product(("pairs", "near pairs", "resting pairs", "drifting pairs"), seeds)]
+    return digits + away + more + pairs
+
+
+def all_shown(seed: int, task: str) -> Images:
+    """The 16,000 pairs that a network of this seed is shown."""
+    shown = map(FreshPairs(seed, task), range(STEPS["pairs"]))
+    return Images(*map(torch.cat, zip(*shown, strict=True)))
+
+
+def copied(data: Images, seed: int) -> Images:
+    """The digits, and copies of each, turned and moved as for the networks."""
+    generator = torch.Generator().manual_seed(seed)
+    copies = [augment(*data, generator)[0] for _ in range(COPIES)]
+    return Images(torch.cat([data.images, *copies]), data.labels.repeat(1 + COPIES))
 
 
 def nearest(data: Images, test: Images, neighbors: int) -> float:

@@ -28,11 +28,11 @@ def test_first_losses_are_those_of_the_record(program, record, name):
 
 
 def test_the_parts_that_the_record_holds_are_whole(program, record):
-    assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 4 * len(program["RATES"])  # two networks, two tasks
+    assert len(record["seeds"]) >= 3 and len(record["tuning"]) == 6 * len(program["RATES"])  # two networks, three tasks
     recorded = [part for part in program["PARTS"] if any(job.items() <= run.items() for run in record["runs"]
                                                          for job in program["jobs"](part, record["seeds"]))]
     assert recorded == list(program["PARTS"])
-    assert len(record["beyond"]) == 4 * len(program["BEYOND"])
+    assert len(record["beyond"]) == 6 * len(program["BEYOND"])
     jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
     assert len(jobs) == len(record["runs"])
     for job in jobs:
@@ -132,6 +132,16 @@ def test_pairs_in_nine_cells_rest_or_drift(program, task):
     assert torch.equal(again, images)
 
 
+def test_baselines_are_shown_what_the_networks_are(program):
+    shown, batches = program["all_shown"](1, "near pairs"), program["FreshPairs"](1, "near pairs")
+    assert shown.images.shape == (16000, 1, 28, 28) and shown.labels.shape == (16000,)
+    assert torch.equal(shown.images[64:96], batches(2).images) and torch.equal(shown.labels[64:96], batches(2).labels)
+    data = program["sample"](30, 0)[0]
+    copied = program["copied"](data, 0)
+    assert copied.images.shape == (480, 1, 28, 28) and torch.equal(copied.images[:30], data.images)
+    assert torch.equal(copied.labels[450:], data.labels) and not torch.equal(copied.images[30:60], copied.images[60:90])
+
+
 def test_a_record_of_few_digits_is_learned_in_whole_batches(program):
     data = program["sample"](30, 0)[0]
     pictures, labels = program["digit_batches"](data, 0)(3)
@@ -144,7 +154,7 @@ def test_the_drawing_shows_the_record(record):
     for key, text in shown.items():
         network, task, change = key.split("/")
         found = [run["accuracy"] for run in record["runs"] if (run["network"], run["task"], run["change"])
-                 == (network, task, change) and run["digits"] in (0, 1000)]
+                 == (network, task, change) and run["digits"] in (0, 1000) and run["seed"] in record["seeds"]]
         assert len(found) == len(record["seeds"]) and f"{sum(found) / len(found):.2f}".lstrip("0") == text, key
     assert len(shown) == 6
 
