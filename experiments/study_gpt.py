@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python experiments/study_gpt.py experiments/records/gpt.json
 
-Nothing is trained but, for forty steps, a copy that is to learn one passage by heart. Asked are: what GPT is worth with fewer
-tokens before it, and a 5-gram with a cache of as many; whether the training text is easier than the held-out text; how
+Asked are: what GPT is worth with fewer tokens before it, and a 5-gram with a cache of as many; what a GPT learns that was trained
+as long and never saw more than four tokens, as the 5-gram (`sight`, as many minutes as the long run); whether the training text is easier than the held-out text; how
 settings of sampling that were chosen on other beginnings compare, over three seeds; and what written text shares with the
-training text. Errors are standard errors over windows, beginnings or pieces of text.
+training text, also after a copy has learned one passage by heart. Errors are standard errors over windows, beginnings or pieces of text.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from torch import Tensor
 from tutorlib.baselines.ngram import KneserNey, SubstringIndex, encode_windows
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
+from tutorlib.device import has_fast_bfloat16
 from tutorlib.evaluation.language import distinct_ngrams
 from tutorlib.generation import beam_search, generate
 from tutorlib.models import GPT
@@ -33,6 +34,7 @@ HERE = Path(__file__).parent
 TRAINING = runpy.run_path(str(HERE / "train_gpt.py"))
 VOCABULARY, LENGTH = TRAINING["VOCABULARY"], TRAINING["LENGTH"]
 HALF = LENGTH // 2
+SIGHT = 4  # tokens that a 5-gram has before the one that it predicts
 CACHE_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
 PROMPT, NEW, TEXTS, SEEDS = 16, 64, 64, (0, 1, 2)
 GRIDS = {"temperature": (0.6, 0.7, 0.8, 0.9), "top_k": (5, 10, 20, 50), "top_p": (0.6, 0.7, 0.8, 0.9)}
@@ -42,7 +44,7 @@ PIECE, PASSAGE, STEPS = 120, slice(5000, 5600), 40  # characters compared; token
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="a finished record, with its weights beside it")
-    parser.add_argument("--only", nargs="+", choices=("context", "difficulty", "writing", "heart"), help="ask these alone")
+    parser.add_argument("--only", nargs="+", choices=("context", "sight", "difficulty", "writing", "heart"), help="ask these alone")
     options = parser.parse_args()
     path = options.record
     (train_text, unseen_text), tokenizer, tokens, unseen = TRAINING["prepared"]()
@@ -50,6 +52,7 @@ def main() -> None:
     five = KneserNey(tokens, VOCABULARY, 5)
     study = json.loads(path.read_text()).get("study", {})
     questions = {"context": lambda: by_context(gpt, five, tokenizer, unseen),
+                 "sight": lambda: short_sight(json.loads(path.read_text()), five, tokenizer, tokens, unseen),
                  "difficulty": lambda: difficulty(gpt, tokenizer),
                  "writing": lambda: writing(gpt, five, tokenizer, tokens, unseen),
                  "heart": lambda: by_heart(gpt, tokenizer, tokens, unseen, train_text, unseen_text)}
@@ -101,17 +104,35 @@ def by_context(gpt: GPT, five: KneserNey, tokenizer, unseen: Tensor) -> list[lis
     rival = scored.bits(scored.of(counted))  # (W,)
     found = [("5-gram", "4", scored.of(counted)),
              ("5-gram, cache", "65 to 128", with_cache(counted, unseen, tokenizer, scored))]
-    place = scored.of(torch.arange(len(unseen))).flatten()
-    rows = unseen.unfold(0, 5, 1)[place - 4]  # (W T/2, 5)
-    with torch.no_grad():
-        last = torch.cat([gpt(row[:, :4], last_only=True)[:, 0].log_softmax(-1).gather(1, row[:, 4:])
-                          for row in rows.split(512)])
-    found.append(("GPT", "4", last.view(len(rival), HALF)))
+    found.append(("GPT", "4", after_four(gpt, unseen, scored)))
     for half in (4, 8, 16, 32, 64):  # the second halves of windows of 2 half tokens
         parts = scored.windows[:, HALF - half:].unfold(1, 2 * half + 1, half).flatten(0, 1)
         found.append(("GPT", f"{half + 1} to {2 * half}", -TRAINING["nats"](gpt, parts).view(len(rival), HALF)))
     return [[model, before, *mean_and_error(scored.bits(logp)), *mean_and_error(scored.bits(logp) - rival)]
             for model, before, logp in found]
+
+
+@torch.no_grad()
+def after_four(gpt: GPT, unseen: Tensor, scored: Scored) -> Tensor:
+    """Log probabilities (W, T/2) of the scored tokens, each given the four before it."""
+    place = scored.of(torch.arange(len(unseen)))  # (W, T/2)
+    rows = unseen.unfold(0, SIGHT + 1, 1)[place.flatten() - SIGHT]  # (W T/2, 5)
+    last = [gpt(row[:, :-1], last_only=True)[:, 0].log_softmax(-1).gather(1, row[:, -1:]) for row in rows.split(512)]
+    return torch.cat(last).view(place.shape)
+
+
+def short_sight(record: dict, five: KneserNey, tokenizer, tokens: Tensor, unseen: Tensor) -> list[float]:
+    """Bits a character and error, less the 5-gram's and error, of a GPT that learned from windows of four tokens, all else alike."""
+    steps, batch = record["step"], TRAINING["BATCH"] * LENGTH // SIGHT  # as many tokens a step
+    model = TRAINING["new_model"](record["seed"])
+    optimizer = TRAINING["Together"](*TRAINING["optimizers"](model))
+    train(model, RandomWindows(tokens, SIGHT, batch_size=batch, seed=record["seed"]), TRAINING["next_token_loss"], optimizer,
+          steps=steps, progress=False, schedule=lambda step: TRAINING["factor"](step, steps),
+          autocast=torch.bfloat16 if has_fast_bfloat16("cpu") else None)
+    scored = Scored(unseen, tokenizer)
+    logp = after_four(model.eval(), unseen, scored)
+    rival = scored.bits(scored.of(five.score(unseen)))  # (W,)
+    return [*mean_and_error(scored.bits(logp)), *mean_and_error(scored.bits(logp) - rival)]
 
 
 def with_cache(counted: Tensor, unseen: Tensor, tokenizer, scored: Scored) -> Tensor:

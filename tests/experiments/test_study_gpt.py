@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tutorlib.models import GPT, GPTConfig
+
 ROOT = Path(__file__).parents[2] / "experiments"
 RECORD = ROOT / "records" / "gpt.json"
 
@@ -19,7 +21,7 @@ def study():
 
 def test_the_record_answers_every_question():
     study = json.loads(RECORD.read_text())["study"]
-    assert set(study) == {"context", "difficulty", "writing", "heart"}
+    assert set(study) == {"context", "sight", "difficulty", "writing", "heart"}
     assert len(study["writing"]["matched"]) == 3 and set(study["writing"]["matched"]) < set(study["writing"]["rows"])
     assert [row[0] for row in study["context"]] == ["5-gram", "5-gram, cache", *["GPT"] * 6]
 
@@ -34,6 +36,18 @@ def test_copied_text_is_found_whole_and_the_passage_is_said_whole():
     heart = json.loads(RECORD.read_text())["study"]["heart"]
     assert heart["rows"]["passage learned"]["follows"][0] > 100
     assert len(heart["refrain"]["text"]) == heart["rows"]["greedy, trained on"]["shared"][2]
+
+
+def test_each_scored_token_is_judged_by_the_four_before_it(study):
+    class Scored:
+        def of(self, places):
+            return places[4:10].view(2, 3)  # (W, T/2)
+
+    torch.manual_seed(0)
+    gpt, text = GPT(GPTConfig(30, 16, width=16, num_heads=2, num_layers=1)).eval(), torch.randint(30, (12,))
+    found = study["after_four"](gpt, text, Scored())
+    expected = [gpt(text[None, place - 4:place])[0, -1].log_softmax(-1)[text[place]].item() for place in range(4, 10)]
+    assert found.flatten().tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_where_two_lines_part(study):
