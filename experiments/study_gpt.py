@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 python experiments/study_gpt.py experiments/records/gpt.json
 
-Asked are: what GPT is worth with fewer tokens before it, and a 5-gram with a cache of as many; what a GPT learns that was trained
-as long and never saw more than four tokens, as the 5-gram (`sight`, as many minutes as the long run); whether the training text is easier than the held-out text; how
-settings of sampling that were chosen on other beginnings compare, over three seeds; and what written text shares with the
-training text, also after a copy has learned one passage by heart. Errors are standard errors over windows, beginnings or pieces of text.
+Asked are: what GPT is worth with fewer tokens before it, and a 5-gram with a cache of as many; what a GPT learns that was
+trained as long and never saw more than four tokens, as the 5-gram (`sight`, which takes as many minutes as the long run);
+whether the training text is easier than the held-out text; how settings of sampling that were chosen on other beginnings
+compare, over three seeds; and what written text shares with the training text, also after a copy has learned one passage by
+heart. Errors are standard errors over windows, beginnings or pieces of text.
 """
 
 import argparse
