@@ -45,7 +45,8 @@ PIECE, PASSAGE, STEPS = 120, slice(5000, 5600), 40  # characters compared; token
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="a finished record, with its weights beside it")
-    parser.add_argument("--only", nargs="+", choices=("context", "sight", "difficulty", "writing", "heart"), help="ask these alone")
+    names = ("context", "sight", "difficulty", "writing", "heart")
+    parser.add_argument("--only", nargs="+", choices=names, help="ask these alone")
     options = parser.parse_args()
     path = options.record
     (train_text, unseen_text), tokenizer, tokens, unseen = TRAINING["prepared"]()
@@ -123,7 +124,7 @@ def after_four(gpt: GPT, unseen: Tensor, scored: Scored) -> Tensor:
 
 
 def short_sight(record: dict, five: KneserNey, tokenizer, tokens: Tensor, unseen: Tensor) -> list[float]:
-    """Bits a character and error, less the 5-gram's and error, of a GPT that learned from windows of four tokens, all else alike."""
+    """Bits a character and error, less the 5-gram's and error, of a GPT that learned from windows of four tokens alone."""
     steps, batch = record["step"], TRAINING["BATCH"] * LENGTH // SIGHT  # as many tokens a step
     model = TRAINING["new_model"](record["seed"])
     optimizer = TRAINING["Together"](*TRAINING["optimizers"](model))
