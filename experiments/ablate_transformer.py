@@ -37,19 +37,25 @@ VARIANTS = {
     "no feed-forward": {"feed_forward": False},
     "no feed-forward, 3 + 3 layers": {"feed_forward": False, "layers": 3},  # nearly the parameters of the whole model
     "no residual, no feed-forward": {"residual": False, "feed_forward": False},
-    "no norm": {"norm": None},
+    "no norm": {"norm": None, "last": ()},
+    "last norms only": {"norm": None},
+    "no last norm": {"last": ()},
+    "no last norm on the encoder": {"last": ("decoder",)},
+    "no last norm on the decoder": {"last": ("encoder",)},
     "post-norm": {"norm": "post"},
     "no warm-up": {"warmup": False},
     "post-norm, no warm-up": {"norm": "post", "warmup": False},
 }
-ON_WORDS = ("whole", "no feed-forward", "no feed-forward, 3 + 3 layers", "no norm")
+NORMS_ON_WORDS = ("whole", "no norm", "last norms only", "no last norm", "no last norm on the encoder",
+                  "no last norm on the decoder")
+ON_WORDS = (*NORMS_ON_WORDS, "no feed-forward", "no feed-forward, 3 + 3 layers")
 DEPTHS = (2, 6, 12)
 # What is trained at other learning rates, too: on words around 0.004, on reversals and in twelve layers around 0.003.
-AT_RATES = {"words": (ON_WORDS, (1e-3, 2e-3, 8e-3)), "reversal": (("no residual",), (3e-4, 1e-3, 1e-2))}
+AT_RATES = {"words": (ON_WORDS, (2e-3, 8e-3)), "reversal": (("no residual",), (3e-4, 1e-3, 1e-2))}
 DEPTH_RATES = (3e-4, 1e-3)
 STACKS_AT_RATES = (("post", 1), ("post", 100), ("none", 1), ("pre", 1), ("last", 1), ("scaled", 1), ("restored", 1),
                    ("post, small", 1), ("post, scaled", 1))
-LONG, LONG_ON_WORDS = 2000, ("whole", "no norm")
+LONG = 2000  # steps, of NORMS_ON_WORDS
 LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at the rates of DEPTH_RATES
 # The norm of a stack: behind each sum, before each branch, nowhere, on top alone, nowhere but branches that start small, before
 # each branch but with derivatives as if it had not divided, behind each sum with PyTorch's smaller weights in the layers,
@@ -61,11 +67,12 @@ STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or
 class Ablated(Transformer):
     """A Transformer whose sublayers are combined by a rule that may lack the sum, the norm or the feed-forward network."""
 
-    def __init__(self, config: TransformerConfig, residual: bool = True, norm: str | None = "pre", feed_forward: bool = True):
+    def __init__(self, config: TransformerConfig, residual: bool = True, norm: str | None = "pre", feed_forward: bool = True,
+                 last: tuple[str, ...] = ("encoder", "decoder")):
         super().__init__(config)
         self.residual, self.norm, self.keeps_feed_forward = residual, norm, feed_forward
-        if norm is None:
-            self.layers.encoder.final_norm = self.layers.decoder.final_norm = None
+        for stack in {"encoder", "decoder"} - set(last):
+            getattr(self.layers, stack).final_norm = None
         for layer in (*self.layers.encoder.layers, *self.layers.decoder.layers):
             layer.forward = self._decoder_layer(layer) if hasattr(layer, "cross_attention") else self._encoder_layer(layer)
             if not feed_forward:
@@ -76,7 +83,7 @@ class Ablated(Transformer):
 
     def rule(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
         """One sublayer on (B, T, D), as the variant combines it."""
-        y = sublayer(norm(x) if self.norm == "pre" else x)  # (B, T, D)
+        y = sublayer(x if self.norm == "post" else norm(x))  # (B, T, D)
         y = x + y if self.residual else y
         return norm(y) if self.norm == "post" else y
 
@@ -119,7 +126,7 @@ def main() -> None:
                 add("parts", task=task, variant=name, seed=seed, **run(seed, **VARIANTS[name]))
             for name, rate in product(*AT_RATES[task]):
                 add("rates", task=task, variant=name, rate=rate, seed=seed, **run(seed, rate=rate, **VARIANTS[name]))
-        for name in LONG_ON_WORDS if longer else ():
+        for name in NORMS_ON_WORDS if longer else ():
             add("long", task="words", variant=name, steps=LONG, seed=seed, **longer(seed, **VARIANTS[name]))
         for (norm, warmup), rate in product(STACKS_AT_RATES, DEPTH_RATES) if 12 in options.depths else ():
             add("rates", task="depth", depth=12, norm=norm, warmup=warmup, rate=rate, seed=seed,
@@ -150,7 +157,7 @@ class Task:
                  rate: float | None = None, **choices) -> dict:
         seed_everything(seed)
         config = TransformerConfig(*self.sizes, num_encoder_layers=layers, num_decoder_layers=layers, hidden=2 * self.sizes[2],
-                                   max_length=64, dropout=0.0, norm_first=choices.get("norm", "pre") == "pre",
+                                   max_length=64, dropout=0.0, norm_first=choices.get("norm") != "post",
                                    position=position)
         model = Ablated(config, **choices)
         adam = torch.optim.AdamW(model.parameters(), lr=rate or self.rate, betas=(0.9, 0.98))
@@ -196,15 +203,15 @@ class Reversal(Task):
 
 
 class Words(Task):
-    """English words, to be pronounced. Judged on one test word in six."""
+    """English words, to be pronounced. Judged on one validation word in four."""
 
     sizes, rate, padding = (len(LETTERS), len(SOUNDS), 96, 4), 4e-3, SOUNDS.pad
 
     def __init__(self, steps: int):
         self.steps, splits = steps, load_pronunciations()
-        self.train, test = splits.train, splits.test[::6]
+        self.train, held_out = splits.train, splits.valid[::4]
         by_length: dict[int, list] = {}
-        for entry in test:
+        for entry in held_out:
             by_length.setdefault(len(entry.word), []).append(entry)
         self.held_out = [collate(entries) for _, entries in sorted(by_length.items())]
 

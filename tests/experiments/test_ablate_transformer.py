@@ -24,7 +24,7 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
         runs = [run for run in record["rates"] if run["task"] == task]
         assert {(run["variant"], run["rate"], run["seed"]) for run in runs} == set(itertools.product(names, rates, seeds))
     words = [run for run in record["long"] if run["task"] == "words"]
-    assert {(run["variant"], run["seed"]) for run in words} == set(itertools.product(tool["LONG_ON_WORDS"], seeds))
+    assert {(run["variant"], run["seed"]) for run in words} == set(itertools.product(tool["NORMS_ON_WORDS"], seeds))
     stacks = [run for run in record["long"] if run["task"] == "depth"]
     assert ({(run["warmup"], run["rate"], run["seed"]) for run in stacks}
             == set(itertools.product(tool["LONG_WARMUPS"], tool["DEPTH_RATES"], seeds)))
