@@ -1,11 +1,11 @@
 """Attention that keeps a state of fixed size: linear attention, with a decay or with the delta rule.
 
-A memory S (K, V) maps a key to a value: q reads S^T q. What differs is how a pair (k, v) is written (each rule has a loop over
-the tokens, which is its definition, and a form in blocks, which runs)::
+The state S (K, V) holds values under keys, and a query q reads q S; queries, keys and values are rows. What differs is how a
+pair (k, v) is written. Each rule has a loop over the tokens, which is its definition, and a form in blocks, which runs::
 
-    linear attention    S_t = S_{t-1} + k_t v_t^T                                        (Katharopoulos et al. 2020)
-    with decay          S_t = a_t S_{t-1} + k_t v_t^T                                    (Dao & Gu 2024; `state_space`)
-    delta rule          S_t = S_{t-1} + b_t k_t (v_t - S_{t-1}^T k_t)^T                  (Schlag et al. 2021; Yang et al. 2024)
+    linear attention    S_t = S_{t-1} + k_t^T v_t                                (Katharopoulos et al. 2020)
+    with decay          S_t = a_t S_{t-1} + k_t^T v_t                            (Dao & Gu 2024; `state_space`)
+    delta rule          S_t = S_{t-1} + b_t k_t^T (v_t - k_t S_{t-1})            (Schlag et al. 2021; Yang et al. 2024)
 """
 
 import torch
@@ -21,7 +21,7 @@ from tutorlib.layers.normalization import RMSNorm
 
 def linear_attention_by_steps(query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor | None = None,
                               state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """S_t = a_t S_{t-1} + k_t v_t^T, o_t = S_t^T q_t: shapes and errors of `linear_attention`."""
+    """S_t = a_t S_{t-1} + k_t^T v_t, o_t = q_t S_t: shapes and errors of `linear_attention`."""
     state, log_decay = _checked(query, key, value, log_decay, state)
     outputs = []
     for t in range(query.size(-2)):
@@ -33,7 +33,7 @@ def linear_attention_by_steps(query: Tensor, key: Tensor, value: Tensor, log_dec
 
 def delta_rule_by_steps(query: Tensor, key: Tensor, value: Tensor, beta: Tensor,
                         state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """S_t = S_{t-1} + b_t k_t (v_t - S_{t-1}^T k_t)^T, o_t = S_t^T q_t: shapes and errors of `delta_rule`."""
+    """S_t = S_{t-1} + b_t k_t^T (v_t - k_t S_{t-1}), o_t = q_t S_t: shapes and errors of `delta_rule`."""
     state, _ = _checked(query, key, value, beta, state, "beta")
     outputs = []
     for t in range(query.size(-2)):
@@ -126,7 +126,7 @@ class CausalConvolution(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Multi-head linear attention in the place of `MultiHeadAttention`: it adds k v^T to a state for each token.
+    """Multi-head linear attention in the place of `MultiHeadAttention`: it adds k^T v to a state for each token.
 
     As in later work (Sun et al. 2023; Yang et al. 2024), the normalizer of Katharopoulos et al. has given way to keys and
     queries of length 1 and a norm of each head's output, and a short convolution shows each token those before it.
