@@ -117,9 +117,9 @@ def two_mirrors(digit):
     return torch.tensor([[1.0, 0.0], [math.cos(half), math.sin(half)]])
 
 
-def whole_angle(digit):
-    turn = 2 * math.pi / 3 * digit
-    return torch.tensor([[1.0, 0.0], [math.cos(turn), math.sin(turn)]])
+def quarter_turns(digit):
+    half = math.pi / 4 * digit
+    return torch.tensor([[1.0, 0.0], [math.cos(half), math.sin(half)]])
 
 
 def one_mirror(digit):
@@ -133,9 +133,9 @@ def half_a_half(digit):
 
 
 @check.exercise(4, "Count modulo three", reference=two_mirrors, tolerance=0.01, mistakes=[
-    (whole_angle, "Two reflections turn by twice the angle between their keys."),
+    (quarter_turns, "That counts modulo four. Two reflections turn by twice the angle between their keys."),
     (one_mirror, "The same reflection twice is no change at all: the keys must differ."),
-    (half_a_half, "The turn is too small: twice the angle between the keys must be 120 degrees times the digit."),
+    (half_a_half, "Twice the angle between the keys must be 120 degrees times the digit; yours is 60."),
 ])
 def check_counting(answer):
     cosines = []
