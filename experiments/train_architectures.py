@@ -40,7 +40,8 @@ from tutorlib.training import token_cross_entropy, train, warmup_cosine
 
 WIDTH, LAYERS, HEADS, HIDDEN = 64, 2, 2, 128
 SEEDS = (0, 1, 2)
-KEYS, VALUES = 128, 32  # different symbols of recall
+KEYS, VALUES = 64, 32  # different symbols of recall
+PAIRS = (4, 8, 16, 32, 64)  # of a prompt
 RATE = 3e-3
 BALANCE = 0.01  # the weight of `balance_loss`, as in Switch
 FIRST = 3  # losses at the start, which another machine can repeat
@@ -92,7 +93,6 @@ MIXERS = {
     "state space": lambda width, heads: StateSpace(width, head_width=width // heads, state=width // heads, expand=1),
 }
 OTHERS = {
-    "attention alone": lambda width, heads: MultiHeadAttention(width, heads, bias=False),  # without the convolution
     "delta to 1": lambda width, heads: DeltaAttention(width, heads, largest=1.0),
     "state space, no decay": lambda width, heads: KeepingStateSpace(width, head_width=width // heads, state=width // heads,
                                                                     expand=1),
@@ -113,10 +113,10 @@ def new_model(mixers: list[str], vocabulary: int, length: int, *, heads: int = H
     for layer, mixer in zip(model.layers, mixers, strict=True):
         layer.attention = (MIXERS | OTHERS)[mixer](WIDTH, heads)
         layer.feed_forward = NETWORKS[network]()
-        for part in (layer.attention, layer.feed_forward):
-            for linear in part.modules():
-                if isinstance(linear, nn.Linear):
-                    nn.init.normal_(linear.weight, std=WIDTH**-0.5)
+        for name, part in layer.named_modules():
+            if isinstance(part, nn.Linear):  # what is added to the residual stream begins small beside the embedding
+                nn.init.normal_(part.weight, std=0.02 if name.endswith(("output", "contract")) else WIDTH**-0.5)
+    nn.init.normal_(model.embedding.weight, std=WIDTH**-0.5)
     if not positions:
         model.position = NoPosition()
     return model
@@ -130,16 +130,22 @@ def in_layers(arm: str) -> list[str]:
 
 
 class Recall:
-    """k v k v ... and then all keys again, shuffled: at each, its value is asked. Keys 0 to 127, values behind them."""
+    """k v k v ... and then all keys again, shuffled: at each, its value is asked. Keys 0 to 63, values behind them.
 
-    def __init__(self, pairs: int, batch: int, seed: int):
-        self.pairs, self.batch, self.seed = pairs, batch, seed
+    A step draws one of the numbers of pairs in `sizes`, and as many rows as `tokens` allow. With many pairs alone none of the
+    arms leaves the plateau of guessing in a few hundred steps.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], tokens: int, seed: int):
+        self.sizes, self.tokens, self.seed = sizes, tokens, seed
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         generator = numbered_generator(self.seed, step)
-        keys = torch.rand(self.batch, KEYS, generator=generator).argsort(-1)[:, :self.pairs]  # (B, P), all different
-        values = KEYS + torch.randint(VALUES, (self.batch, self.pairs), generator=generator)  # (B, P)
-        order = torch.rand(self.batch, self.pairs, generator=generator).argsort(-1)  # (B, P)
+        pairs = self.sizes[torch.randint(len(self.sizes), (), generator=generator)]  # P
+        rows = self.tokens // (3 * pairs)  # B
+        keys = torch.rand(rows, KEYS, generator=generator).argsort(-1)[:, :pairs]  # (B, P), all different
+        values = KEYS + torch.randint(VALUES, (rows, pairs), generator=generator)  # (B, P)
+        order = torch.rand(rows, pairs, generator=generator).argsort(-1)  # (B, P)
         shown = torch.stack([keys, values], dim=2).flatten(1)  # (B, 2 P)
         inputs = torch.cat([shown, keys.gather(1, order)], dim=1)  # (B, 3 P)
         return inputs, torch.cat([torch.full_like(shown, -100), values.gather(1, order)], dim=1)
@@ -170,7 +176,7 @@ def experts(model: GPT) -> list[Experts]:
 
 
 class Run(NamedTuple):
-    """One training: the task and its size (pairs of recall; bits or characters of a row), the arm, heads, network, seed."""
+    """One training: the task and its size (most pairs of recall; bits or characters of a row), the arm, heads, network."""
 
     task: str
     size: int
@@ -180,7 +186,7 @@ class Run(NamedTuple):
     network: str = "dense"
 
 
-STEPS = {"recall": 400, "parity": 600, "corpus": 500}
+STEPS = {"recall": 400, "parity": 400, "corpus": 400}
 TOKENS = {"recall": 3072, "parity": 2048, "corpus": 2048}  # a step
 ARMS = (*MIXERS, "hybrid")
 
@@ -190,9 +196,9 @@ def runs() -> list[Run]:
     planned = []
     for seed in SEEDS:
         planned += [Run("parity", 16, arm, seed) for arm in (*ARMS, "delta to 1", "turning state space")]
-        planned += [Run("recall", pairs, arm, seed) for pairs in (16, 64) for arm in ARMS]
-        planned += [Run("recall", 64, arm, seed, heads) for heads in (4, 1) for arm in ("linear", "delta")]
-        planned += [Run("corpus", 128, arm, seed) for arm in (*ARMS, "attention alone", "state space, no decay")]
+        planned += [Run("recall", PAIRS[-1], arm, seed) for arm in ARMS]
+        planned += [Run("recall", PAIRS[-1], "linear", seed, heads) for heads in (4, 1)]
+        planned += [Run("corpus", 128, arm, seed) for arm in (*ARMS, "state space, no decay")]
         planned += [Run("corpus", 128, "attention", seed, network=network) for network in ("dense x 4", "1 of 4 experts")]
     return planned
 
@@ -217,11 +223,13 @@ def prepare(run: Run, text: Corpus | None) -> tuple[GPT, Callable[[int], tuple[T
     tokens = {"recall": 3 * run.size, "parity": run.size, "corpus": run.size}[run.task]  # a row
     vocabulary = {"recall": KEYS + VALUES, "parity": 2, "corpus": text.vocabulary if text else 0}[run.task]
     model = new_model(in_layers(run.arm), vocabulary, tokens, heads=run.heads, network=run.network,
-                      positions=run.task != "parity")
+                      positions=run.task == "corpus")
     batch = TOKENS[run.task] // tokens
     if run.task == "corpus":
         return model, RandomWindows(text.train, tokens, batch_size=batch, seed=run.seed)
-    return model, {"recall": Recall, "parity": Parity}[run.task](run.size, batch, run.seed)
+    if run.task == "recall":
+        return model, Recall(tuple(pairs for pairs in PAIRS if pairs <= run.size), TOKENS["recall"], run.seed)
+    return model, Parity(run.size, batch, run.seed)
 
 
 def fit(run: Run, text: Corpus | None, steps: int) -> tuple[GPT, list[float]]:
@@ -238,11 +246,12 @@ def first_losses(run: Run, text: Corpus | None = None) -> list[float]:
 
 @torch.no_grad()
 def scores(model: GPT, run: Run, text: Corpus | None) -> dict[str, float]:
-    """Recall: the share right. Parity: right in the last quarter of rows of 16, and of 64. Corpus: bits a character."""
+    """Recall: the share right, by pairs. Parity: right in the last quarter of rows of 16 and 64. Corpus: bits a character."""
     if run.task == "corpus":
         return {"bits": bits_a_character(model, text.held_out, run.size)}
     if run.task == "recall":
-        return {"right": right(model, Recall(run.size, 64, 10_000 + run.seed), slice(None))}
+        return {f"right of {pairs}": right(model, Recall((pairs,), TOKENS["recall"], 10_000 + run.seed), slice(None))
+                for pairs in PAIRS if pairs <= run.size}
     return {f"right at {length}": right(model, Parity(length, 64, 10_000 + run.seed), slice(-length // 4, None))
             for length in (run.size, 4 * run.size)}
 
