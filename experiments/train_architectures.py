@@ -78,6 +78,26 @@ class KeepingStateSpace(StateSpace):
         return linear_attention(query, key, step[..., None] * x, state=state)
 
 
+class SignedStateSpace(StateSpace):
+    """The control of the keys: the same layer, whose B and C pass no SiLU, which leaves little below zero."""
+
+    def forward(self, states: Tensor, **options) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x, signed = self.convolution(self.inputs(states))[0].split([self.inner, 2 * self.state], dim=-1)
+        key, query = signed.split(self.state, dim=-1)  # (B, T, K) each
+        x = F.silu(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H, T, V)
+        heads, _ = self.mix(query[:, None], key[:, None], x, F.softplus(self.step(states)).transpose(1, 2), None)
+        heads = (heads + self.skip[:, None, None] * x).transpose(1, 2).flatten(2)  # (B, T, I)
+        return self.output(self.norm(heads * F.silu(self.gate(states))))
+
+
+class StatelessSpace(StateSpace):
+    """The control of the state: the same layer, from whose state nothing is read; convolution, skip and gate are left."""
+
+    def mix(self, query: Tensor, key: Tensor, x: Tensor, step: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(x), x.new_zeros(*x.shape[:2], key.size(-1), x.size(-1))
+
+
 class NoPosition(nn.Module):
     """In the place of learned positions, where a model is read at lengths that it was not trained on."""
 
@@ -96,14 +116,26 @@ OTHERS = {
     "delta to 1": lambda width, heads: DeltaAttention(width, heads, largest=1.0),
     "state space, no decay": lambda width, heads: KeepingStateSpace(width, head_width=width // heads, state=width // heads,
                                                                     expand=1),
+    "state space, signed keys": lambda width, heads: SignedStateSpace(width, head_width=width // heads, state=width // heads,
+                                                                     expand=1),
+    "state space, no state": lambda width, heads: StatelessSpace(width, head_width=width // heads, state=width // heads,
+                                                                 expand=1),
     "turning state space": lambda width, heads: TurningStateSpace(width, head_width=width // heads, state=width // heads,
                                                                   expand=1),
 }
 NETWORKS = {
     "dense": lambda: FeedForward(WIDTH, HIDDEN, activation="gelu"),
     "dense x 4": lambda: FeedForward(WIDTH, 4 * HIDDEN, activation="gelu"),
-    "1 of 4 experts": lambda: Experts(WIDTH, (FeedForward(WIDTH, HIDDEN, activation="gelu") for _ in range(4))),
+    "1 of 4 experts": lambda: four_experts(),
+    "1 of 4, router fixed": lambda: four_experts(learn=False),
 }
+
+
+def four_experts(learn: bool = True) -> Experts:
+    """Each as wide as the dense network; with learn=False the router stays as it is drawn."""
+    made = Experts(WIDTH, (FeedForward(WIDTH, HIDDEN, activation="gelu") for _ in range(4)))
+    made.router.requires_grad_(learn)
+    return made
 
 
 def new_model(mixers: list[str], vocabulary: int, length: int, *, heads: int = HEADS, network: str = "dense",
@@ -122,8 +154,12 @@ def new_model(mixers: list[str], vocabulary: int, length: int, *, heads: int = H
     return model
 
 
+HYBRIDS = {"hybrid": ["attention", "delta"], "hybrid, delta first": ["delta", "attention"]}
+
+
 def in_layers(arm: str) -> list[str]:
-    return ["delta", "attention"] if arm == "hybrid" else [arm] * LAYERS
+    """The mixer of each layer."""
+    return HYBRIDS.get(arm, [arm] * LAYERS)
 
 
 # -- the tasks: batches(step) -> (inputs, targets), targets -100 where nothing is asked -----------------------------------
@@ -188,7 +224,7 @@ class Run(NamedTuple):
 
 STEPS = {"recall": 400, "parity": 400, "corpus": 400}
 TOKENS = {"recall": 3072, "parity": 2048, "corpus": 2048}  # a step
-ARMS = (*MIXERS, "hybrid")
+ARMS = (*MIXERS, *HYBRIDS)
 
 
 def runs() -> list[Run]:
@@ -196,10 +232,10 @@ def runs() -> list[Run]:
     planned = []
     for seed in SEEDS:
         planned += [Run("parity", 16, arm, seed) for arm in (*ARMS, "delta to 1", "turning state space")]
-        planned += [Run("recall", PAIRS[-1], arm, seed) for arm in ARMS]
+        planned += [Run("recall", PAIRS[-1], arm, seed) for arm in (*ARMS, "state space, signed keys")]
         planned += [Run("recall", PAIRS[-1], "linear", seed, heads) for heads in (4, 1)]
-        planned += [Run("corpus", 128, arm, seed) for arm in (*ARMS, "state space, no decay")]
-        planned += [Run("corpus", 128, "attention", seed, network=network) for network in ("dense x 4", "1 of 4 experts")]
+        planned += [Run("corpus", 128, arm, seed) for arm in (*ARMS, "state space, no decay", "state space, no state")]
+        planned += [Run("corpus", 128, "attention", seed, network=network) for network in list(NETWORKS)[1:]]
     return planned
 
 

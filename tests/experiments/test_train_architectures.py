@@ -110,6 +110,27 @@ def test_first_losses_are_those_of_the_record(program, task):
             assert losses == pytest.approx(run["losses"][:3], abs=TOLERANCE), run["arm"]
 
 
+def test_without_a_state_no_token_sees_more_than_the_convolution(program):
+    layer = program["StatelessSpace"](8, head_width=4, state=3, expand=1, reach=4)
+    states = draw(1, 9, 8)
+    moved = states.clone()
+    moved[:, 0] += 1
+    assert_same(layer(states)[:, 4:], layer(moved)[:, 4:])
+    assert not torch.allclose(layer(states)[:, 3], layer(moved)[:, 3])
+
+
+def test_a_fixed_router_stays_as_drawn(program):
+    model = program["new_model"](["attention"], 10, 8, network="1 of 4, router fixed")
+    model(torch.zeros(2, 8, dtype=torch.long)).sum().backward()
+    router = program["experts"](model)[0].router.weight
+    assert router.grad is None and not router.requires_grad
+
+
+def test_the_hybrids_are_the_same_parts_in_another_order(program):
+    orders = [program["in_layers"](arm) for arm in program["HYBRIDS"]]
+    assert orders[0] == orders[1][::-1] == ["attention", "delta"]
+
+
 def test_refuses_unknown_arguments(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
     with pytest.raises(SystemExit):
