@@ -1,4 +1,4 @@
-"""Attention, linear attention, the delta rule, a state space, a hybrid and mixtures of experts on three tasks, by seeds.
+"""Attention, linear attention, the delta rule, a state space, hybrids and mixtures of experts on three tasks, by seeds.
 
     OMP_NUM_THREADS=1 python experiments/train_architectures.py experiments/records/architectures.json
 
