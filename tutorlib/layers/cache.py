@@ -57,6 +57,24 @@ class DecoderCache:
             self.memory = (self.memory[0][rows], self.memory[1][rows])
 
 
+class RecurrentCache:
+    """What a recurrent mixing layer keeps between tokens: one state, as large after a million tokens as after one."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.state: Tensor | None = None  # (B, H, K, V)
+        self.tail: Tensor | None = None  # (B, R - 1, C): the last inputs of the short convolution
+
+    def keep(self, state: Tensor, tail: Tensor, new: int) -> None:
+        """Replace what is kept by what `new` further tokens made of it."""
+        self.state, self.tail, self.length = state, tail, self.length + new
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i continue from what row rows[i] has seen: rows (B,) of indices."""
+        if self.state is not None:
+            self.state, self.tail = self.state[rows], self.tail[rows]
+
+
 def _check_alike(name: str, new: Tensor, kept: Tensor, length: int) -> None:
     """A tensor of another shape or dtype would be broadcast or cast on its way into the cache."""
     expected = (*kept.shape[:2], length, kept.size(3))
