@@ -45,9 +45,20 @@ def test_taps_apart_see_further_with_the_same_weights(program):
         assert seen.any(0).sum() <= side and seen.any(0).nonzero().max() - seen.any(0).nonzero().min() + 1 == side
 
 
+def test_what_the_chapter_quotes():
+    arms, long = (json.loads(path.read_text()) for path in (RECORD, LONG))
+    pair = [round(long["long"][name]["named"], 2) for name in ("no skips, 800 steps", "U-Net, 800 steps")]
+    assert pair == [0.81, 0.86]
+    named = {name: sum(run["named"] for run in arms["arms"][name]) / 3 for name in ("window of 9", "window of 31")}
+    assert named["window of 31"] > named["window of 9"] + 0.1
+    before, after = (sum(long["long"][name]["photographs"]) / 6 for name in ("U-Net", "on photographs"))
+    assert after > before + 0.3
+
+
 def test_errors_are_of_the_scores(program):
     test = program["scenes"](30, load_digits().test, 3)
-    told = torch.where(torch.rand(test.classes.shape) < 0.5, 2, test.classes)
+    told = torch.where(torch.rand(test.classes.shape) < 0.1, 2, test.classes)
+    told[:10] = 2  # objects of these scenes have a wrong name
     found, scores = program["errors"](told, test, draws=20), program["scores"](told, test)
     for key in ("named", "boundary", "recall", "precision", "mean_iou"):
         assert found[key][0] == pytest.approx(scores[key], abs=1e-3) and 0 < found[key][1] < 0.2, key
