@@ -106,6 +106,15 @@ def window() -> nn.Module:
     return nn.Sequential(ConvBlock(3, 40), ConvBlock(40, 40), nn.Conv2d(40, len(CLASSES), 1))
 
 
+def spread(steps: tuple[int, ...] = (1, 2, 4, 8)) -> nn.Module:
+    """The window with its taps so many pixels apart, layer by layer: as many weights and products, but 31 x 31 pixels."""
+    model = window()
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)]
+    for convolution, step in zip(convolutions, steps, strict=True):
+        convolution.dilation = convolution.padding = (step, step)
+    return model
+
+
 def transformer(patch: int, head: type[nn.Module] = PixelHead) -> Segmenter:
     return Segmenter(head(96, len(CLASSES), patch), image_size=SIZE, patch=patch, width=96, num_heads=4, num_layers=5)
 
@@ -140,6 +149,7 @@ class Arm(NamedTuple):
     build: Callable[[], nn.Module]
     loss: Callable[[nn.Module, tuple[Tensor, Tensor]], Tensor] = weighted
     rate: float = RATE
+    layout: torch.memory_format = torch.channels_last
 
 
 ARMS = {
@@ -153,6 +163,8 @@ ARMS = {
     "finest skip only": Arm(lambda: network(join=only(lambda side: side == SIZE))),
     "all but the finest": Arm(lambda: network(join=only(lambda side: side < SIZE))),
     "patches of 4, one vector each": Arm(lambda: transformer(4, PatchHead), rate=1e-3),
+    # bfloat16 with dilation and channels last gave nan in torch 2.13
+    "window of 31": Arm(spread, layout=torch.contiguous_format),
 }
 
 
@@ -218,15 +230,15 @@ def without(images: Tensor, templates: Templates) -> Tensor:
 def trained(arm: Arm, data: Scenes, steps: int, seed: int, **watch) -> nn.Module:
     """The network of an arm, from its seed."""
     seed_everything(seed)
-    model = arm.build().to(memory_format=torch.channels_last)
+    model = arm.build().to(memory_format=arm.layout)
     optimizer = torch.optim.AdamW(model.parameters(), arm.rate, weight_decay=0.01)
-    train(model, batches(data, seed), arm.loss, optimizer, steps=steps, schedule=warmup_cosine(steps // 10, steps),
+    train(model, batches(data, seed, arm.layout), arm.loss, optimizer, steps=steps, schedule=warmup_cosine(steps // 10, steps),
           autocast=fast(), progress=False, **watch)
     return model.eval()
 
 
-def batches(data: Scenes, seed: int) -> ShuffledBatches:
-    return ShuffledBatches(data.images.contiguous(memory_format=torch.channels_last), data.classes, batch_size=BATCH, seed=seed)
+def batches(data: Scenes, seed: int, layout: torch.memory_format = torch.channels_last) -> ShuffledBatches:
+    return ShuffledBatches(data.images.contiguous(memory_format=layout), data.classes, batch_size=BATCH, seed=seed)
 
 
 def fast() -> torch.dtype | None:
@@ -308,6 +320,38 @@ def scores(predicted: Tensor, test: Scenes) -> dict:
         "classes": [rounded(value) for value in iou(confusion).tolist()],
         "wrong_at": [rounded(wrong[distance == pixels].mean().item()) for pixels in range(1, FARTHEST + 1)],
     }
+
+
+def errors(predicted: Tensor, test: Scenes, draws: int = 200) -> dict:
+    """Scores with their standard errors, from drawing the scenes again: (value, error) of each."""
+    ours, true = predicted > 0, test.classes > 0  # (N, H, W)
+    rims, number = (rim(ours), rim(true)), len(predicted)
+    above_and_below = {"boundary": (rims[0] & rims[1], rims[0] | rims[1]), "recall": (ours & true, true),
+                       "precision": (ours & true, ours)}
+    counts = {key: torch.stack(some).sum((2, 3)).mT for key, some in above_and_below.items()}  # (N, 2)
+    wrong, distance = predicted != test.classes, distance_to_boundary(test.classes, FARTHEST)
+    for pixels in (1, 2, 3):
+        at = distance == pixels
+        counts[f"wrong at {pixels}"] = torch.stack([wrong & at, at]).sum((2, 3)).mT
+    right = [named_objects(*([each] for each in scene)) for scene in zip(predicted, test.masks, test.labels, strict=True)]
+    counts["named"] = torch.tensor([(some.sum(), len(some)) for some in right])
+    confusions = torch.stack([confusion_matrix(*pair, len(CLASSES)) for pair in zip(predicted, test.classes, strict=True)])
+
+    def of(some: Tensor) -> Tensor:
+        sums = [count[some].sum(0) for count in counts.values()]
+        ious = iou(confusions[some].sum(0))  # (C,)
+        return torch.tensor([*(above / below for above, below in sums), ious.nanmean(), ious[1:DIGITS + 1].nanmean(),
+                             ious[DIGITS + 1:].nanmean()])
+
+    draw = torch.Generator().manual_seed(0)
+    again = torch.stack([of(some) for some in torch.randint(number, (draws, number), generator=draw)])
+    pairs = zip(of(torch.arange(number)).tolist(), again.std(0).tolist(), strict=True)
+    return dict(zip([*counts, "mean_iou", "digits", "shapes"], pairs, strict=True))
+
+
+def rim(mask: Tensor) -> Tensor:
+    """The pixels of a mask, (N, H, W) bool, that have one outside it among their eight neighbors."""
+    return mask & (F.max_pool2d((~mask)[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0)
 
 
 def shares(test: Scenes) -> dict:

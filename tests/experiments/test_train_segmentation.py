@@ -35,6 +35,36 @@ def test_the_record_is_whole(program):
     assert sum(record["truth"]["classes"]) == pytest.approx(1, abs=1e-3) == sum(record["truth"]["distance"])
 
 
+def test_taps_apart_see_further_with_the_same_weights(program):
+    near, far = program["window"]().eval(), program["spread"]().eval()
+    assert [p.shape for p in near.parameters()] == [p.shape for p in far.parameters()]
+    for model, side in ((near, 9), (far, 31)):
+        images = torch.rand(1, 3, 61, 61, requires_grad=True)
+        model(images)[0, :, 30, 30].sum().backward()
+        seen = images.grad.abs().sum((0, 1)) > 0
+        assert seen.any(0).sum() <= side and seen.any(0).nonzero().max() - seen.any(0).nonzero().min() + 1 == side
+
+
+def test_what_the_chapter_quotes():
+    arms, long = (json.loads(path.read_text()) for path in (RECORD, LONG))
+    pair = [round(long["long"][name]["named"], 2) for name in ("no skips, 800 steps", "U-Net, 800 steps")]
+    assert pair == [0.81, 0.86]
+    named = {name: sum(run["named"] for run in arms["arms"][name]) / 3 for name in ("window of 9", "window of 31")}
+    assert named["window of 31"] > named["window of 9"] + 0.1
+    before, after = (sum(long["long"][name]["photographs"]) / 6 for name in ("U-Net", "on photographs"))
+    assert after > before + 0.3
+
+
+def test_errors_are_of_the_scores(program):
+    test = program["scenes"](30, load_digits().test, 3)
+    told = torch.where(torch.rand(test.classes.shape) < 0.1, 2, test.classes.roll(1, 2))
+    told[:10] = 2  # objects of these scenes have a wrong name
+    found, scores = program["errors"](told, test, draws=20), program["scores"](told, test)
+    for key in ("named", "boundary", "recall", "precision", "mean_iou"):
+        assert found[key][0] == pytest.approx(scores[key], abs=1e-3) and 0 < found[key][1] < 0.2, key
+    assert found["wrong at 1"][0] == pytest.approx(scores["wrong_at"][0], abs=1e-3)
+
+
 def test_the_long_record_is_whole():
     record = json.loads(LONG.read_text())
     steps = runpy.run_path(str(TOOL))["LONG"]

@@ -47,31 +47,43 @@ def check_overlap(answer):
     return [answer(predicted, true), answer(true, true)]
 
 
-# 2: from Dice to IoU
+# 2: the rim
 
-def iou_from_dice(dice):
-    return dice / (2 - dice)  # dice = 2 iou / (1 + iou), solved for iou
-
-
-def dice_from_iou(dice):
-    return 2 * dice / (1 + dice)
+def rim(mask):
+    ground = 1.0 - mask[:, None].float()  # (N, 1, H, W)
+    near = F.max_pool2d(ground, 3, stride=1, padding=1)[:, 0]
+    return mask & (near > 0)
 
 
-def half(dice):
-    return dice / 2
+def inside(mask):
+    return mask & ~rim(mask)
 
 
-def the_same(dice):
-    return dice
+def ring_outside(mask):
+    return rim(~mask)
 
 
-@check.exercise(2, "From Dice to IoU", reference=iou_from_dice, mistakes=[
-    (dice_from_iou, "That way round one gets Dice from IoU; IoU is never the larger of the two."),
-    (half, "A perfect mask has 1 of both."),
-    (the_same, "They agree at 0 and 1 only. Write both with the pixels in both masks and the sum of the two masks."),
+def four_neighbors(mask):
+    ground = F.pad(1.0 - mask.float(), (1, 1, 1, 1))
+    near = ground[:, :-2, 1:-1] + ground[:, 2:, 1:-1] + ground[:, 1:-1, :-2] + ground[:, 1:-1, 2:]
+    return mask & (near > 0)
+
+
+def border_is_ground(mask):
+    ground = F.pad(1.0 - mask[:, None].float(), (1, 1, 1, 1), value=1.0)
+    return mask & (F.max_pool2d(ground, 3, stride=1)[:, 0] > 0)
+
+
+@check.exercise(2, "The rim of a mask", reference=rim, mistakes=[
+    (inside, "These are the pixels that no ground touches; the rim is the others."),
+    (ring_outside, "These are pixels of the ground. The rim belongs to the object."),
+    (four_neighbors, "A pixel has eight neighbors: one that meets the ground only at its corner is rim too."),
+    (border_is_ground, "What lies outside the image is not known to be ground."),
 ])
-def check_conversion(answer):
-    return [answer(0.0), answer(0.5), answer(0.8), answer(1.0)]
+def check_rim(answer):
+    solid = torch.zeros(1, 7, 8, dtype=torch.bool)
+    solid[:, :5, 2:7] = True
+    return [answer(solid), answer(torch.rand(2, 7, 8) < 0.8)]
 
 
 # 3: the U-Net
