@@ -13,6 +13,11 @@ fixed to objects by an order; without the auxiliary losses; with "no object" at 
 nothing. Nothing else differs between arms. `--only matched "left to right"` takes these two alone (race_detr.json, with 2,400
 steps). `--rule "left to right"` is the long run by that rule (train_detr_ordered.json, broken off after 4,000 steps), and
 `--pool 20000` the one with a fifth of the scenes (train_detr_fewer.json, whose scenes were drawn in one piece, from seed 0).
+
+    python experiments/train_detr.py experiments/records/number_detr.json --numbers 0 1 2
+
+trains "left to right" and "matched" from each seed on scenes of one to five objects that do not hide each other (`APART`), and
+tests both on scenes of exactly one, two, ... five: nothing but the number changes. It counts which object each output holds.
 """
 
 import argparse
@@ -34,7 +39,7 @@ from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
 from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
 from tutorlib.evaluation.classification import accuracy
-from tutorlib.evaluation.detection import Objects, average_precision, detections, iou, kinds_of_error
+from tutorlib.evaluation.detection import Detections, Objects, average_precision, detections, iou, kinds_of_error
 from tutorlib.models.detr import DETR, Backbone, DETRConfig
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
@@ -50,6 +55,9 @@ TEST, TEST_SEED = 500, 1  # scenes of test digits
 SIMPLE = dict(size=32, objects=(1, 3), sides=(12, 20))  # the scenes of the arms, of one digit and three shapes
 FEW = (0,)
 SIMPLE_BATCH, SIMPLE_POOL = 16, 3000
+APART = dict(size=48, sides=(10, 14), visible=1.0)  # scenes in which no object hides another, of one digit and three shapes
+NUMBERS, APART_POOL, APART_TEST = range(1, 6), 6000, 300
+APART_STEPS, APART_SINGLE_STEPS = 1800, 600
 FIRST = 3  # losses in float32 at the start, which another machine can repeat
 
 
@@ -58,6 +66,8 @@ def main() -> None:
     digits, record = load_digits(), about(options)
     if options.arms:
         record_arms(digits, options, record)
+    elif options.numbers:
+        record_numbers(digits, options, record)
     else:
         record_long(digits, options, record)
 
@@ -68,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=16_000, help="steps of training (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: %(default)s)")
     parser.add_argument("--arms", type=int, nargs="+", metavar="SEED", help="train each of ARMS from each of these seeds")
+    parser.add_argument("--numbers", type=int, nargs="+", metavar="SEED", help="test two arms by the number of objects")
     parser.add_argument("--rule", choices=ARMS, default="matched", help="the way of the long run (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), help="these arms (default: all)")
     parser.add_argument("--pool", type=int, default=POOL, help="scenes to train on (default: %(default)s)")
@@ -349,6 +360,69 @@ def record_arm(arm: Arm, classifier: Classifier, batches: SceneBatches, test: Sc
     run(model, batches, options.steps, arm.loss, evaluate=evaluate, evaluate_every=max(1, options.steps // 8))
     return {"seconds": round(time.perf_counter() - begun, 1), "AP50": way[-1], "on the way": way,
             "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
+
+
+def record_numbers(digits, options: argparse.Namespace, record: dict) -> None:
+    pool = make_scenes(APART_POOL, few(digits.train), 0, objects=(1, max(NUMBERS)), **APART)
+    tests = {number: scenes_of(number, digits) for number in NUMBERS}
+    record["settings"] |= {"steps": APART_STEPS, "scenes": APART_POOL, "batch": SIMPLE_BATCH, "digits": FEW,
+                           "pictures, steps": APART_SINGLE_STEPS,
+                           "test scenes": {number: len(test.labels) for number, test in tests.items()}} | APART
+    record["rules"] = {"left to right": [], "matched": []}
+    for seed in options.numbers:
+        classifier, _ = taught(digits, seed, APART_SINGLE_STEPS)
+        batches = SceneBatches([pool], SIMPLE_BATCH, seed)
+        for rule, runs in record["rules"].items():
+            begun, model = time.perf_counter(), new_model(seed, classifier)
+            run(model, batches, APART_STEPS, ARMS[rule].loss)
+            runs.append({"seed": seed, "seconds": round(time.perf_counter() - begun, 1),
+                         "by number": {number: by_number(model, test) for number, test in tests.items()}})
+            write(options.record, record)
+            print(rule, runs[-1], flush=True)
+
+
+def scenes_of(number: int, digits) -> Scenes:
+    """Scenes of test digits with just this many objects; where one of them found no place, the scene is left out."""
+    drawn = make_scenes(APART_TEST, few(digits.test), TEST_SEED, objects=(number, number), **APART)
+    rows = [k for k, labels in enumerate(drawn.labels) if len(labels) == number]
+    return Scenes(drawn.images[rows], *([each[k] for k in rows] for each in (drawn.boxes, drawn.labels, drawn.masks)),
+                  drawn.classes[rows])
+
+
+def by_number(model: DETR, test: Scenes) -> dict:
+    """AP50, the same without boxes that come twice, errors of sure boxes, which object each output holds, and two scenes."""
+    there, found = objects_of(test), found_by(model, test.images)
+    with torch.no_grad():
+        logits, boxes = (torch.cat(part) for part in zip(*map(model, test.images.split(100)), strict=True))  # (N, Q, ...)
+    return {"AP50": scores(found, there)["AP50"], "AP50, once": scores([*map(first_only, found)], there)["AP50"],
+            "errors": kinds_of_error(found_by(model, test.images, 0.5), there),
+            "errors, once": kinds_of_error([*map(first_only, found_by(model, test.images, 0.5))], there),
+            "held": held(boxes, test), "scenes": [rounded(logits[k], boxes[k]) for k in range(2)]}
+
+
+def held(boxes: Tensor, test: Scenes) -> list[list[int]]:
+    """Of M objects from left to right: how often output k (row) holds object j (column), at an IoU of one half; last: none."""
+    number = len(test.labels[0])
+    there = torch.stack([each[each[:, 0].argsort()] for each in test.boxes])  # (N, M, 4)
+    overlap, which = iou(boxes[:, :number, None], there[:, None]).max(-1)  # (N, M) each
+    which = which.masked_fill(overlap < 0.5, number)
+    return [which[:, k].bincount(minlength=number + 1).tolist() for k in range(number)]
+
+
+def rounded(logits: Tensor, boxes: Tensor) -> dict:
+    """All outputs of one scene, as a page can draw them: boxes (Q, 4) and the scores (Q,)."""
+    score = logits.softmax(-1)[:, :-1].amax(-1)
+    return {"boxes": [[round(x, 3) for x in box] for box in boxes.tolist()], "scores": [round(x, 3) for x in score.tolist()]}
+
+
+def first_only(answer: Detections, level: float = 0.5) -> Detections:
+    """Without the boxes that overlap a surer one of their class: what other detectors do with boxes that come twice."""
+    order = answer.scores.argsort(descending=True, stable=True)
+    boxes, labels, kept = answer.boxes[order], answer.labels[order], []
+    for row in range(len(order)):
+        if all(labels[row] != labels[other] or iou(boxes[row], boxes[other]) < level for other in kept):
+            kept.append(row)
+    return Detections(*(part[order][kept] for part in answer))
 
 
 def save_weights(model: DETR, path: Path) -> None:

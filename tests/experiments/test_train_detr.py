@@ -10,7 +10,7 @@ import torch
 
 from tutorlib.data.digits import load_digits
 from tutorlib.data.scenes import make_scenes
-from tutorlib.evaluation.detection import average_precision
+from tutorlib.evaluation.detection import Detections, average_precision
 from tutorlib.training.matching import Targets, detr_loss, match
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -74,6 +74,30 @@ def test_places_are_counted_from_the_left(program, digits):
     assert program["right_by_place"](answering([0, 1, 2]), scenes, objects=3) == [1, 1, 1]
     turned = program["right_by_place"](answering([2, 1, 0]), scenes, objects=3)
     assert turned[1] == 1 and max(turned[0], turned[2]) < 0.2
+
+
+def test_what_outputs_hold_is_counted_by_the_object_of_the_most_overlap(program, digits):
+    scenes = program["scenes_of"](3, digits)
+    boxes = torch.stack([each[each[:, 0].argsort()] for each in scenes.boxes])  # (N, 3, 4), from the left
+    number = len(boxes)
+    assert program["held"](boxes, scenes) == [[number, 0, 0, 0], [0, number, 0, 0], [0, 0, number, 0]]
+    moved = boxes[:, [1, 0, 2, 2]].clone()
+    moved[:, 2] = 0.0  # output 3 holds nothing; a fourth output is not asked
+    assert program["held"](moved, scenes) == [[0, number, 0, 0], [number, 0, 0, 0], [0, 0, 0, number]]
+
+
+def test_scenes_of_a_number_have_that_number_and_hide_nothing(program, digits):
+    scenes = program["scenes_of"](5, digits)
+    assert {len(labels) for labels in scenes.labels} == {5} and len(scenes.images) > 250
+    alone = make_scenes(20, digits.test, 0, objects=(1, 1), **program["APART"])
+    assert all(len(labels) == 1 for labels in alone.labels)
+
+
+def test_second_boxes_are_struck_by_the_surer_one_of_their_class(program):
+    box, near, far = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.51, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]])
+    said = Detections(torch.stack([near, box, box, far]), torch.tensor([3, 3, 4, 3]), torch.tensor([0.6, 0.9, 0.5, 0.2]))
+    kept = program["first_only"](said)
+    assert kept.scores.tolist() == pytest.approx([0.9, 0.5, 0.2]) and kept.labels.tolist() == [3, 4, 3]
 
 
 def targets():
