@@ -6,10 +6,11 @@ writes the scores, each {judge, frechet, nearest}: the share of drawn digits tha
 asked for; the Frechet distance of its features from those of 1,000 real digits that nobody trained on; the mean distance to
 the nearest training digit. Parts: `real` (what needs no training), `long` (4,500 steps on the straight path; the curve,
 guidance, number of steps, errors by time), `middle` (1,500 steps: velocity, image and noise at a rate that stays, the
-velocity at one that falls too; what the record has of them is kept), `targets` (300 steps: two paths, three targets,
-seeds, with and without averaged weights; two of them take turns), `vae`, `few`
-(the same network on 20 digits). Weights of judge and long run lie beside it in float16. The record is written after every run,
-so that one that is cut leaves what it reached, and `--parts` adds what is missing.
+velocity at one that falls too; what the record has of them, with all sets, is kept), `targets` (300 steps: two paths, three
+targets, seeds, with and without averaged weights; two of them take turns), `vae`, `few` (the same network on 20 digits),
+`controls` (of the kept weights: losses on seen and unseen digits beside those of the best guess, distances to as many unseen
+digits, copies with repetition, the same network on the other path). Weights of judge and long run lie beside it in float16.
+The record is written after every run, so that one that is cut leaves what it reached, and `--parts` adds what is missing.
 
     python experiments/train_diffusion.py experiments/records/train_diffusion.json --drawing book/drawings/digits-drawn.svg
 
@@ -69,7 +70,9 @@ PATHS = {"straight": straight, "cosine": cosine}
 TARGETS = {"image": CLEAN, "noise": NOISE, "velocity": VELOCITY}
 TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 LATE = 0.98  # where drawing from predicted noise may begin: at 1 there is nothing to divide by
-PARTS = ["real", "long", "middle", "targets", "vae", "few"]
+PARTS = ["real", "long", "middle", "targets", "vae", "few", "controls"]
+CHOICES = (("velocity", "stays", 2), ("image", "stays", 1), ("velocity", "falls", 1), ("noise", "stays", 1))  # number of seeds
+SOONEST, EACH = 0.1, 4  # of the times in the losses of `controls`; times for each digit
 DEVIATIONS = (0.3, 1.0, 1.5, 2.0, 3.0)  # that the autoencoder grants a pixel
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 
@@ -164,7 +167,7 @@ class Experiment:
         self.other, self.held_out = digits.train, signed(digits.test.images)
         if options.parts != PARTS:
             self.record = json.loads(options.record.read_text())
-            self.record |= {part: [] for part in options.parts if part not in ("real", "long", "middle")}
+            self.record |= {part: [] for part in options.parts if part not in ("real", "long", "middle", "controls")}
             self.record |= {"relay": []} if "targets" in options.parts else {}
             self.record["settings"] |= self.settings(options)
             self.judge = load_weights(options.record.with_suffix(".safetensors"))["judge"]
@@ -179,7 +182,7 @@ class Experiment:
             "autocast": str(self.fast), "parameters": sum(p.numel() for p in Denoiser().parameters()),
             "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
             "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
-            "real": {}, "long": {}, "middle": [], "targets": [], "relay": [], "vae": [], "few": [],
+            "real": {}, "long": {}, "middle": [], "targets": [], "relay": [], "vae": [], "few": [], "controls": {},
         }
 
     @staticmethod
@@ -302,9 +305,10 @@ class Experiment:
 
     def middle(self) -> None:
         """A third of the long run: three targets at a rate that stays, and the velocity at one that falls."""
-        done = {(run["target"], run["rate"], run["seed"]) for run in self.record["middle"]}
-        for seed in self.options.seeds:
-            for target, rate in (("velocity", "stays"), ("image", "stays"), ("velocity", "falls"), ("noise", "stays")):
+        kept = [run for run in self.record["middle"] if len(run["raw"]) == len(run["scores"]) == len(DRAWS)]
+        self.record["middle"], done = kept, {(run["target"], run["rate"], run["seed"]) for run in kept}
+        for target, rate, seeds in CHOICES:
+            for seed in self.options.seeds[:seeds]:
                 if (target, rate, seed) not in done:
                     self.train_middle(target, rate, seed)
 
@@ -382,6 +386,62 @@ class Experiment:
             self.add("few", digits=len(some), seed=seed, png=png(grey(pairs, 2)),
                      nearest=round(nearest(drawn, some)[0].mean().item(), 3),
                      held_out=round(nearest(self.held_out[:DRAWN], some)[0].mean().item(), 3))
+
+
+    def controls(self) -> None:
+        """What the scores of the long run are worth: no training, but the weights that are kept."""
+        network = load_weights(self.options.record.with_suffix(".safetensors"))["straight"]
+        unseen = signed(self.other.images[TRAINED_ON:])  # the judge's: as many, and 0 to 9 in turn as well
+        told = lambda labels: denoiser(network, VELOCITY, straight, labels)  # noqa: E731
+        losses = {name: {of: self.loss(guess, images) for of, images in (("training", self.images), ("unseen", unseen))}
+                  for name, guess in (("network", told), ("best guess", self.best))}
+        self.record["controls"] = {"losses": losses, "soonest": SOONEST}
+        self.write(losses)
+        crowds = {"network": [self.draw(lambda labels: drawing(network, "velocity", "straight", labels), "straight", seed=seed)
+                              for seed in DRAWS],
+                  "best guess": [self.draw(self.best, "straight", seed=seed) for seed in DRAWS],
+                  "held out": list(self.held_out.split(DRAWN))}
+        found = {name: [{"training": round(nearest(some, self.images)[0].mean().item(), 3),
+                         "unseen": round(nearest(some, unseen)[0].mean().item(), 3)} for some in crowd]
+                 for name, crowd in crowds.items()}
+        distinct = [len(nearest(some, self.images)[1].unique()) for some in crowds["best guess"]]
+        self.record["controls"] |= {"nearest": found, "distinct": distinct}
+        self.write((found, distinct))
+        again = [torch.randint(TRAINED_ON // 10, (DRAWN,), generator=torch.Generator().manual_seed(seed))
+                 for seed in range(CHEAP)]
+        self.record["controls"] |= {
+            "copies, repeated": [self.score(self.images[10 * which + asked_for(DRAWN)], asked_for(DRAWN)) for which in again],
+            "best guess, 50 steps": [self.score(self.draw(self.best, "straight", steps=50, seed=seed), asked_for(DRAWN))
+                                     for seed in DRAWS]}
+        self.record["controls"]["other path"] = {
+            steps: [self.score(self.draw(lambda labels: on_cosine(drawing(network, "velocity", "straight", labels)), "cosine",
+                                         steps=steps, seed=seed), asked_for(DRAWN)) for seed in DRAWS] for steps in (5, 10)}
+        self.write(self.record["controls"])
+
+    def loss(self, denoise, images: Tensor) -> list[float]:
+        """Of the velocity, for images that show 0 to 9 in turn, at times above `SOONEST`: mean and standard error."""
+        generator, each = torch.Generator().manual_seed(11), []
+        for some in images.split(500):
+            losses = []
+            for _ in range(EACH):
+                time = SOONEST + (1 - SOONEST) * torch.rand(len(some), generator=generator)  # (B,)
+                noise = torch.randn(some.shape, generator=generator)
+                noisy = mix(some, noise, at(straight, time, some))
+                with torch.no_grad():
+                    guess = denoise(asked_for(len(some)))(noisy, time)
+                losses.append((guess.noise - guess.clean - (noise - some)).square().flatten(1).mean(1))  # (B,)
+            each.append(torch.stack(losses).mean(0))
+        each = torch.cat(each)  # (N,)
+        return [round(each.mean().item(), 5), round((each.std() / len(each)**0.5).item(), 5)]
+
+
+def on_cosine(denoise: Denoise) -> Denoise:
+    """A denoiser of the straight path, asked on the cosine one: x_t / (a + s) lies on the first, at time s / (a + s)."""
+    def asked(noisy: Tensor, time: Tensor) -> Parts:
+        c = cosine(time)
+        total = c.signal + c.noise  # (B,)
+        return denoise(noisy / total.view(-1, *[1] * (noisy.dim() - 1)), c.noise / total)
+    return asked
 
 
 def train_vae(images: Tensor, labels: Tensor, deviation: float, seed: int, steps: int = 1500) -> VAE:

@@ -41,9 +41,10 @@ def test_record_is_whole(record):
         assert {len(scores) for scores in long[dial].values()} == {3}
     seeds, paths, targets = settings["seeds"], ("straight", "cosine"), ("image", "noise", "velocity")
     assert len(seeds) >= 2
-    assert {run["seed"] for run in record["middle"] if run["target"] == "velocity" and run["rate"] == "stays"} == set(seeds)
-    first = {(run["target"], run["rate"]) for run in record["middle"] if run["seed"] == seeds[0] and len(run["scores"]) == 3}
-    assert first == {("velocity", "stays"), ("velocity", "falls"), ("image", "stays"), ("noise", "stays")}
+    middle = {(run["target"], run["rate"], run["seed"]) for run in record["middle"]}
+    assert middle == {("velocity", "stays", 0), ("velocity", "stays", 1), ("image", "stays", 0),
+                      ("velocity", "falls", 0), ("noise", "stays", 0)}
+    assert {len(run[key]) for run in record["middle"] for key in ("scores", "raw")} == {3}
     assert [len(record["real"][name]) for name in ("copies", "best guess", "held out")] == [6, 6, 2]
     found = {(run["path"], run["target"], run["seed"]) for run in record["targets"]}
     assert found == {(path, target, seed) for path in paths for target in targets for seed in seeds}
@@ -71,6 +72,30 @@ def test_a_falling_rate_does_what_an_average_does(record):
 
     assert far("stays", "raw") - far("stays", "scores") > 20
     assert max(abs(far("falls", key) - far("stays", "scores")) for key in ("raw", "scores")) < 8
+
+
+def test_the_controls_tell_a_copier_from_the_network(record):
+    controls = record["controls"]
+    losses, lie = controls["losses"], controls["nearest"]
+    assert losses["best guess"]["training"][0] < 0.5 * losses["network"]["training"][0]
+    assert losses["best guess"]["unseen"][0] > 5 * losses["network"]["unseen"][0]
+    assert losses["network"]["training"][0] < losses["network"]["unseen"][0] < 1.1 * losses["network"]["training"][0]
+    assert all(some["training"] < 0.1 < 10 < some["unseen"] for some in lie["best guess"])
+    assert all(0.1 < some["unseen"] - some["training"] < 0.6 for some in lie["network"])
+    assert all(abs(some["unseen"] - some["training"]) < 0.2 for some in lie["held out"])
+    slow, copies = controls["best guess, 50 steps"], record["real"]["copies"]
+    assert abs(sum(s["frechet"] for s in slow) / len(slow) - sum(s["frechet"] for s in copies) / len(copies)) < 8
+
+
+def test_an_asked_denoiser_sees_the_straight_path(program):
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, 4, 4, generator=generator), torch.randn(2, 3, 4, 4, generator=generator)
+    time = torch.tensor([0.3, 0.9])
+    seen = []
+    program["on_cosine"](lambda noisy, when: seen.append((noisy, when)))(
+        program["mix"](clean, noise, program["at"](program["cosine"], time, clean)), time)
+    ((noisy, when),) = seen
+    assert torch.allclose(noisy, program["mix"](clean, noise, program["at"](program["straight"], when, clean)), atol=1e-5)
 
 
 def test_generator_judge_and_reference_have_digits_of_their_own(program):

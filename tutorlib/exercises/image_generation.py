@@ -8,84 +8,85 @@ from tutorlib.exercises.sheet import ExerciseSheet
 check = ExerciseSheet()
 
 
-# 1: the best guess, of the centers themselves
+# 1: the best guess, of centers that are not equally frequent
 
-def best_of_centers(noisy, centers, a, s):
+def best_of_counted(noisy, centers, counts, a, s):
     far = ((noisy[:, None] - a * centers) ** 2).sum(-1)  # (B, M)
-    return (-far / (2 * s**2)).softmax(-1) @ centers  # (B, D)
+    share = (counts.log() - far / (2 * s**2)).softmax(-1)  # (B, M)
+    return share @ centers  # (B, D)
 
 
-def nearest_center(noisy, centers, a, s):
+def counts_forgotten(noisy, centers, counts, a, s):
+    return best_of_counted(noisy, centers, torch.ones_like(counts), a, s)
+
+
+def likeliest_center(noisy, centers, counts, a, s):
     far = ((noisy[:, None] - a * centers) ** 2).sum(-1)
-    return centers[far.argmin(1)]
+    return centers[(counts.log() - far / (2 * s**2)).argmax(1)]
 
 
-def centers_not_scaled(noisy, centers, a, s):
+def shares_not_one(noisy, centers, counts, a, s):
+    far = ((noisy[:, None] - a * centers) ** 2).sum(-1)
+    return (counts / counts.sum() * (-far / (2 * s**2)).softmax(-1)) @ centers
+
+
+def counts_not_logged(noisy, centers, counts, a, s):
+    return best_of_counted(noisy, centers, counts.exp(), a, s)
+
+
+def centers_not_scaled(noisy, centers, counts, a, s):
     far = ((noisy[:, None] - centers) ** 2).sum(-1)
-    return (-far / (2 * s**2)).softmax(-1) @ centers
+    return (counts.log() - far / (2 * s**2)).softmax(-1) @ centers
 
 
-def distance_not_squared(noisy, centers, a, s):
-    far = ((noisy[:, None] - a * centers) ** 2).sum(-1).sqrt()
-    return (-far / (2 * s**2)).softmax(-1) @ centers
-
-
-def deviation_for_variance(noisy, centers, a, s):
-    far = ((noisy[:, None] - a * centers) ** 2).sum(-1)
-    return (-far / (2 * s)).softmax(-1) @ centers
-
-
-def scaled_mean(noisy, centers, a, s):
-    return a * best_of_centers(noisy, centers, a, s)
-
-
-@check.exercise(1, "The best guess", reference=best_of_centers, mistakes=[
-    (nearest_center, "The likeliest center is not the best guess. The mean of all centers, each by its probability, is."),
+@check.exercise(1, "Frequent and rare", reference=best_of_counted, mistakes=[
+    (counts_forgotten, "By Bayes' rule a center's share is proportional to how often it is drawn, too."),
+    (likeliest_center, "The likeliest center is not the best guess. The mean of all centers, each by its share, is."),
+    (shares_not_one, "The shares must sum to 1 after the counts have entered."),
+    (counts_not_logged, "Within softmax a factor becomes a summand: its logarithm."),
     (centers_not_scaled, "A center c gives noisy examples around a · c, not around c."),
-    (distance_not_squared, "The density of a normal distribution falls with the squared distance."),
-    (deviation_for_variance, "The squared distance is divided by twice the variance, and s is the deviation."),
-    (scaled_mean, "That is the mean of a · x_0. The guess is of x_0."),
 ])
-def check_best(answer):
-    return [answer(torch.randn(4, 3), torch.randn(5, 3), a, s) for a, s in ((0.7, 0.5), (0.2, 0.9))]
+def check_counted(answer):
+    counts = torch.tensor([1.0, 2.0, 6.0, 1.0, 3.0])
+    return [answer(torch.randn(4, 3), torch.randn(5, 3), counts, a, s) for a, s in ((0.7, 0.5), (0.2, 0.9))]
 
 
-# 2: the loss of a training step
+# 2: the loss of a network that predicts the noise, on the circle
 
-def loss_on_the_line(network, images, y, t, e):
-    at_t = t.view(-1, 1, 1, 1)
-    x = (1 - at_t) * images + at_t * e  # (B, 1, H, W)
-    return (network(x, t, y) - (e - images)).square().mean()
-
-
-def time_exchanged(network, images, y, t, e):
-    return loss_on_the_line(network, e, y, t, images)
+def noise_loss(network, images, y, t, e):
+    angle = t.view(-1, 1, 1, 1) * math.pi / 2
+    x = angle.cos() * images + angle.sin() * e  # (B, 1, H, W)
+    return (network(x, t, y) - e).square().mean()
 
 
-def noise_as_target(network, images, y, t, e):
+def on_the_line(network, images, y, t, e):
     at_t = t.view(-1, 1, 1, 1)
     return (network((1 - at_t) * images + at_t * e, t, y) - e).square().mean()
 
 
-def image_less_noise(network, images, y, t, e):
-    at_t = t.view(-1, 1, 1, 1)
-    return (network((1 - at_t) * images + at_t * e, t, y) - (images - e)).square().mean()
+def velocity_as_target(network, images, y, t, e):
+    angle = t.view(-1, 1, 1, 1) * math.pi / 2
+    x = angle.cos() * images + angle.sin() * e
+    return (network(x, t, y) - (e - images)).square().mean()
 
 
-def clean_input(network, images, y, t, e):
-    return (network(images, t, y) - (e - images)).square().mean()
+def ends_exchanged(network, images, y, t, e):
+    angle = t.view(-1, 1, 1, 1) * math.pi / 2
+    x = angle.sin() * images + angle.cos() * e
+    return (network(x, t, y) - e).square().mean()
 
 
-def sum_of_squares(network, images, y, t, e):
-    return loss_on_the_line(network, images, y, t, e) * images.numel()
+def part_of_the_noise(network, images, y, t, e):
+    angle = t.view(-1, 1, 1, 1) * math.pi / 2
+    x = angle.cos() * images + angle.sin() * e
+    return (network(x, t, y) - angle.sin() * e).square().mean()
 
 
-@check.exercise(2, "The loss", reference=loss_on_the_line, mistakes=[
-    (time_exchanged, "At time 0 there is the image, at time 1 the noise."),
-    (noise_as_target, "The velocity is the slope of the path in t: what is gained and what is lost."),
-    (image_less_noise, "That points from noise to image. Time runs the other way."),
-    (clean_input, "The network gets the mixture at its time, not the image."),
-    (sum_of_squares, "Take the mean of the squares, as the page does."),
+@check.exercise(2, "Another loss", reference=noise_loss, mistakes=[
+    (on_the_line, "That is the line. On the circle a and s are the cosine and the sine of t · π/2."),
+    (velocity_as_target, "This network says the noise alone, not the difference of noise and image."),
+    (ends_exchanged, "At time 0 there is the image, at time 1 the noise."),
+    (part_of_the_noise, "The target is e itself, not the share of it that is in x_t."),
 ])
 def check_loss(answer):
     images, e = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
@@ -93,37 +94,41 @@ def check_loss(answer):
                   torch.tensor([0.2, 0.5, 0.9]), e)
 
 
-# 3: the image behind a velocity
+# 3: a network of the line, asked on another path
 
-def image_of(noisy, velocity, time):
-    # x_t = x_0 + t (e - x_0): go back by t
-    return noisy - time * velocity
-
-
-def whole_way(noisy, velocity, time):
-    return noisy - velocity
+def image_on_a_path(network, noisy, a, s):
+    # noisy / (a + s) lies on the line, at time s / (a + s)
+    x, t = noisy / (a + s), s / (a + s)
+    return x - t * network(x, t)
 
 
-def forward(noisy, velocity, time):
-    return noisy + time * velocity
+def not_divided(network, noisy, a, s):
+    t = s / (a + s)
+    return noisy - t * network(noisy, t)
 
 
-def the_noise(noisy, velocity, time):
-    return noisy + (1 - time) * velocity
+def time_not_divided(network, noisy, a, s):
+    x = noisy / (a + s)
+    return x - s * network(x, s)
 
 
-def the_rest_backward(noisy, velocity, time):
-    return noisy - (1 - time) * velocity
+def multiplied_back(network, noisy, a, s):
+    return (a + s) * image_on_a_path(network, noisy, a, s)
 
 
-@check.exercise(3, "The image behind a velocity", reference=image_of, mistakes=[
-    (whole_way, "At time t only a part t of the way lies behind you."),
-    (forward, "The velocity e - x_0 points to the noise. You want the other end."),
-    (the_noise, "That is the noise: you went on to time 1."),
-    (the_rest_backward, "1 - t is the way that is left to time 1; you want to go back to time 0."),
+def the_noise(network, noisy, a, s):
+    x, t = noisy / (a + s), s / (a + s)
+    return x + (1 - t) * network(x, t)
+
+
+@check.exercise(3, "On another path", reference=image_on_a_path, mistakes=[
+    (not_divided, "The network has only seen mixtures whose two factors sum to 1."),
+    (time_not_divided, "Divide s by a + s, too: the factor of the noise is the time of the line."),
+    (multiplied_back, "The guess is of the image itself, which no division has touched."),
+    (the_noise, "That is the guess of the noise: you went on to time 1."),
 ])
 def check_image(answer):
-    return answer(torch.randn(2, 3), torch.randn(2, 3), 0.3)
+    return answer(lambda x, t: x.tanh() * (2 + t), torch.randn(2, 3), 0.6, 0.8)
 
 
 # 4: one step back, from a guess of the image
