@@ -8,7 +8,8 @@ every network, so that a run that is cut leaves the part that it reached.
     python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long "U-Net"
 
 trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
-That with photographs for grounds goes on from the U-Net that is there.
+That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER;
+their scores alone are kept.
 """
 
 import argparse
@@ -54,6 +55,7 @@ FARTHEST = 6  # pixels from a boundary
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 SEEDS = 0, 1, 2
 LONG = {"U-Net": 2500, "U-Net, 800 steps": 800, "no skips, 800 steps": 800, "on photographs": 800}  # steps
+LONGER = [*((name, 800, seed) for seed in (1, 2) for name in ("no skips", "U-Net")), ("no skips", 2500, 0)]  # seed 0: in LONG
 HELD_OUT = 6  # photographs that are never trained on
 CONTRAST, ALIKE = 0.12, 0.11  # of the baseline, chosen on training scenes
 
@@ -181,6 +183,10 @@ def main() -> None:
     test = scenes(400, digits.test, 2)
     if options.long:
         train_long(options, data, test)
+    elif options.longer:
+        train_longer(options, data, test)
+    elif options.arms:
+        train_again(options, data, test)
     else:
         compare(options, data, test)
 
@@ -190,7 +196,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--steps", type=int, default=300, help="of each network that is compared (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=3000, help="to train on (default: %(default)s)")
+    parser.add_argument("--arms", choices=ARMS, nargs="+", help="train these again, and nothing else")
     parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
+    parser.add_argument("--longer", action="store_true", help="train those of LONGER, and nothing else")
     return parser.parse_args()
 
 
@@ -209,8 +217,30 @@ def compare(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
     write(options.record, record)
 
 
+def train_again(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
+    """The networks of some arms; the others stay in the record as they are."""
+    record = json.loads(options.record.read_text())
+    for name in options.arms:
+        record["arms"][name] = [run(ARMS[name], data, options.steps, seed, test) for seed in SEEDS]
+        write(options.record, record)
+        print(name, [found["two questions"]["boundary"] for found in record["arms"][name]], flush=True)
+
+
+def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
+    """Two networks from further seeds: scores for the two questions, the weights taken back."""
+    record = json.loads(options.record.read_text())
+    record["longer"] = []
+    for name, steps, seed in LONGER:
+        told = answer(trained(ARMS[name], data, steps, seed), test.images)
+        spread = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
+        record["longer"].append({"name": name, "steps": steps, "seed": seed, **scores(told, test), "errors": spread})
+        write(options.record, record)
+        print(name, steps, seed, spread, flush=True)
+
+
 def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
-    """Train a network, and its scores: with the largest logit as it comes, and with the weights of the loss taken back."""
+    """Train a network, and its scores: with the largest logit as it comes, with the weights of the loss taken back, if there
+    are any, and then for the two questions."""
     start = time.process_time()
     model = trained(arm, data, steps, seed)
     seconds = round(time.process_time() - start, 1)
@@ -218,7 +248,9 @@ def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
     found = {"seed": seed, "seconds": seconds, "parameters": sum(p.numel() for p in model.parameters()),
              **scores(logits.argmax(1), test)}
     if arm.loss is weighted:
-        found["taken back"] = scores((logits + taken_back()).argmax(1), test)
+        logits = logits + taken_back()
+        found["taken back"] = scores(logits.argmax(1), test)
+    found["two questions"] = scores(in_two_steps(logits), test)
     return found
 
 
@@ -257,7 +289,7 @@ def train_long(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
     record, weights = about(options, data) | {"seed": 0, "long": {}}, options.record.with_suffix(".safetensors")
     models, name = (load_weights(weights) if weights.exists() else {}), options.long
     if models:
-        record["long"] = json.loads(options.record.read_text())["long"]
+        record |= {key: found for key, found in json.loads(options.record.read_text()).items() if key.startswith("long")}
     arm = ARMS.get(name.removesuffix(", 800 steps"))
     if arm is None:
         pieces, begun = photographs(), models["U-Net"]
