@@ -4,7 +4,8 @@ on pairs of marks, of which they are to say whether they are the same.
     OMP_NUM_THREADS=1 python experiments/train_vit.py experiments/records/train_vit.json --seeds 0 1 2
 
 writes `tuning` (every setting that was tried for either network, by accuracy on data that are in no other set), `beyond` (two
-more rates, tried afterwards to see whether a chosen one lies at an edge that matters; they decide nothing), `runs` (one entry
+more rates, tried afterwards to see whether a chosen one lies at an edge that matters; they decide nothing), `controls` (the
+rates, tried for the controls of the pairs; they decide nothing either), `runs` (one entry
 a training), `baselines` (nearest neighbor and a linear map on pixels, of digits and of pairs) and `few` (a linear map on the
 features of a network that ImageNet has trained, and of the same network untrained). The record is written anew after every
 run, and a run that it holds is not done again.
@@ -39,11 +40,12 @@ from tutorlib.training.augmentation import move, rotate, shift
 SIDE, PATCH, BATCH, FIRST = 28, 7, 32, 4
 CONFIG = ViTConfig(SIDE, PATCH, in_channels=1, num_classes=10, width=64, num_heads=4, num_layers=3)
 SIZES = 100, 300, 1000, 4000  # digits to learn from
-STEPS = {30: 300, 100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, "longer": 2000, "pairs": 500}
+STEPS = {30: 300, 100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, "longer": 2000,
+         "pairs": 500, "three times": 1500}
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
 BEYOND = 3e-4, 3e-2
-LABELS = 30, 100, 300  # digits with a label, for the features of MobileNetV2
-STARTS = 8  # seeds of a count of those that learn pairs
+LABELS = 30, 100, 300, 1000  # digits with a label, for the features of MobileNetV2
+STARTS = {"starts": range(8), "more starts": range(8, 16)}  # seeds of a count of those that learn pairs
 COPIES = 15  # turned and moved, of every digit, for the baselines
 FEATURE_SIDE = 96  # pixels that MobileNetV2 is given
 PENALTIES = 1e-4, 1e-3, 1e-2, 1e-1, 1.0
@@ -100,8 +102,39 @@ class AttentionOnTop(nn.Module):
         return places.mT.unflatten(2, states.shape[2:])
 
 
+class Mixing(nn.Module):
+    """In the place of attention: each head's weights are learned, one for each two places, whatever these hold.
+
+    The table is multiplied by ten, so that in some hundred small steps a weight can come near 0 or 1.
+    """
+
+    def __init__(self, attention: nn.Module, places: int):
+        super().__init__()
+        self.value, self.output = attention.value, attention.output
+        self.table = nn.Parameter(torch.zeros(attention.num_heads, places, places))
+
+    def forward(self, states: Tensor, **options) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        values = self.value(states).unflatten(-1, (len(self.table), -1)).transpose(1, 2)  # (B, H, T, D / H)
+        heads = (10 * self.table).softmax(-1) @ values
+        return self.output(heads.transpose(1, 2).flatten(2))
+
+
+class Flattened(nn.Module):
+    """A ResNet whose linear map reads all places of the last maps, where the plain one reads the mean of each map."""
+
+    def __init__(self, whole: ResNet, places: int):
+        super().__init__()
+        self.stem, self.blocks = whole.stem, whole.blocks
+        self.output = nn.Linear(whole.output.in_features * places, whole.output.out_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> logits (B, num_classes)."""
+        return self.output(self.blocks(self.stem(images)).flatten(1))
+
+
 def vit(classes: int = 10, *, patch: int = PATCH, stem: type[nn.Module] | None = None, positions: bool = True,
-        looks: bool = True) -> ViT:
+        looks: bool = True, table: bool = False) -> ViT:
     model = ViT(ViTConfig(**vars(CONFIG) | {"num_classes": classes, "patch_size": patch}))
     if stem is not None:
         model.patches = stem(CONFIG.width)
@@ -111,14 +144,19 @@ def vit(classes: int = 10, *, patch: int = PATCH, stem: type[nn.Module] | None =
         for layer in model.layers:
             for parameter in layer.attention.query.parameters():
                 nn.init.zeros_(parameter.requires_grad_(False))
+    if table:
+        for layer in model.layers:
+            layer.attention = Mixing(layer.attention, 1 + model.config.num_patches)
     return model
 
 
-def resnet(classes: int = 10, *, attention: bool = False) -> ResNet:
+def resnet(classes: int = 10, *, attention: bool = False, flat: bool = False) -> nn.Module:
     """Three stages of one block, 28, 14 and 7 pixels a side; a step costs about as much as one of the ViT."""
     model = ResNet((1, 1, 1), (8, 16, 32), num_classes=classes, in_channels=1, stem_width=8, small_images=True)
     if attention:
         model.blocks.append(AttentionOnTop(32))
+    if flat:
+        model = Flattened(model, 49)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -135,6 +173,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ViT, stem": partial(vit, stem=Stem),
     "ViT, stem inside patches": partial(vit, stem=StemInside),
     "ViT, strips": partial(vit, stem=Strips),
+    "ViT, table": partial(vit, table=True),
+    "ResNet, flattened": partial(resnet, flat=True),
 }
 # What is done to every image, of both sets, by permutations of a seed. For a ViT "both" is another naming of its weights.
 VITS_RATE = "ViT's rate"  # a change of the training alone: the rate that did best for the ViT
@@ -156,9 +196,13 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "4000 digits": [("ViT", "digits", 4000, ""), ("ResNet", "digits", 4000, "")],
     "all augmented": [("ViT", "digits", 4000, "augmented"), ("ResNet", "digits", 4000, "augmented")],
     "near": [("ResNet", "near pairs", 0, ""), ("ViT", "near pairs", 0, "")],
-    "drift": [("ViT", "drifting pairs", 0, ""), ("ViT", "resting pairs", 0, "")],
-    "longer": [("ViT", "digits", 1000, "longer")],
+    "drift": [(network, task, 0, "") for network in ("ViT", "ResNet") for task in ("drifting pairs", "resting pairs")],
+    "longer": [("ViT", "digits", 1000, "longer"), ("ResNet", "digits", 1000, "longer")],
+    "controls of pairs": [("ViT, table", "pairs", 0, ""), ("ResNet, flattened", "pairs", 0, ""),
+                          ("ResNet", "pairs", 0, "three times")],
+    "stem augmented": [("ViT, stem", "digits", 1000, "augmented")],
     "starts": [("ViT", "pairs", 0, ""), ("ResNet", "pairs", 0, "")],  # from more seeds: how many learn it
+    "more starts": [("ViT", "pairs", 0, "")],
     "30 digits": [("ViT", "digits", 30, ""), ("ResNet", "digits", 30, "")],
     "patches": [("ViT, patches of 14", "digits", 1000, ""), ("ViT, one patch", "digits", 1000, ""),
                 ("ViT, patches of 4", "digits", 1000, "")],
@@ -169,14 +213,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of weights, digits, batches and shuffles")
-    parser.add_argument("--only", nargs="+", choices=["tuning", "beyond", *PARTS, "baselines", "few"],
+    parser.add_argument("--only", nargs="+", choices=["tuning", "beyond", "controls", *PARTS, "baselines", "few"],
                         help="parts (default: all)")
     options = parser.parse_args()
-    wanted = options.only or ["tuning", "beyond", "baselines", "few", *PARTS]
+    wanted = options.only or ["tuning", "beyond", "controls", "baselines", "few", *PARTS]
     record = opened(options)
     for kind, rates in {"tuning": RATES, "beyond": BEYOND}.items():
         if kind in wanted:
             tune(record, options.record, kind, rates)
+    if "controls" in wanted:
+        tune(record, options.record, "controls", RATES, ("ViT, table", "ResNet, flattened"), ("pairs",))
     for kind, run in {"baselines": baselines, "few": few}.items():
         if kind in wanted and kind not in record:
             record[kind] = run(options.seeds)
@@ -205,8 +251,8 @@ def write(path: Path, record: dict) -> None:
 
 def jobs(part: str, seeds: list[int]) -> list[dict]:
     """The trainings of a part: task, network, number of digits, what is done to them, steps, seed."""
-    if part == "starts":
-        seeds = [seed for seed in range(STARTS) if seed not in seeds]
+    if part in STARTS:
+        seeds = [seed for seed in STARTS[part] if seed not in seeds]
     return [{"task": task, "network": network, "digits": digits, "change": change, "seed": seed,
              "steps": STEPS[change if change in STEPS else digits or "pairs"]}
             for network, task, digits, change in PARTS[part] for seed in seeds]
@@ -293,8 +339,9 @@ def first_losses(build: Callable[[], nn.Module], seed: int) -> list[float]:
     return fitted(build, digit_batches(sample(max(SIZES), seed)[0], seed), FIRST, seed, 1e-3)[1]
 
 
-def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...]) -> None:
-    """Try every rate for both networks and tasks, for half the steps, on data of a seed of their own.
+def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...], networks: tuple[str, ...] = ("ViT", "ResNet"),
+         tasks: tuple[str, ...] = ("digits", "shuffled digits", "pairs")) -> None:
+    """Try every rate for these networks and tasks, for half the steps, on data of a seed of their own.
 
     What is tried on shuffled digits decides nothing: it says whether the rate of whole ones suits them, too.
     """
@@ -305,7 +352,7 @@ def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...]) -> None:
     sets = {"digits": (digit_batches(data, 100), unseen, STEPS[1000] // 2),
             "shuffled digits": (digit_batches(mixed[0], 100), mixed[1], STEPS[1000] // 2),
             "pairs": (FreshPairs(100, "pairs"), draw_pairs(1000, numbered_generator(101, 0)), STEPS["pairs"] // 2)}
-    for task, name, rate in product(sets, ("ViT", "ResNet"), rates):
+    for task, name, rate in product(tasks, networks, rates):
         setting = {"task": task, "network": name, "rate": rate}
         if not any(all(tried[key] == value for key, value in setting.items()) for tried in results):
             batches, validation, steps = sets[task]

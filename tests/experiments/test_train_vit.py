@@ -33,6 +33,7 @@ def test_the_parts_that_the_record_holds_are_whole(program, record):
                                                          for job in program["jobs"](part, record["seeds"]))]
     assert recorded == list(program["PARTS"])
     assert len(record["beyond"]) == 6 * len(program["BEYOND"])
+    assert len(record["controls"]) == 2 * len(program["RATES"])
     jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
     assert len(jobs) == len(record["runs"])
     for job in jobs:
@@ -88,6 +89,30 @@ def test_equal_weights_stay_equal(program):
     for layer in model.layers:
         _, weights = layer.attention(states, return_weights=True)
         assert_same(weights, torch.full((1, 4, 17, 17), 1 / 17))
+
+
+def test_a_table_mixes_all_places_and_heeds_no_content(program):
+    model = program["NETWORKS"]["ViT, table"](2)
+    mixing, states = model.layers[0].attention, torch.randn(1, 17, 64)
+    assert_same(mixing(states), mixing(states.mean(1, keepdim=True).expand(-1, 17, -1)))  # at the start all weights are level
+    torch.nn.init.normal_(mixing.table, std=0.1)
+    other = states.clone()
+    other[:, 5] = torch.randn(64)
+    more = states + 2 * (other - states)
+    once, twice = mixing(other) - mixing(states), mixing(more) - mixing(states)
+    assert_same(twice, 2 * once)  # linear: the weights are the same for all three
+    assert (once.abs().amax(-1) > 1e-6).all()
+    model(torch.rand(2, 1, 28, 28)).logsumexp(-1).sum().backward()
+    assert not hasattr(mixing, "query") and all(layer.attention.table.grad is not None for layer in model.layers)
+
+
+def test_a_flattened_resnet_reads_every_place_by_itself(program):
+    model = program["NETWORKS"]["ResNet, flattened"](2).eval()
+    assert model.output.weight.shape == (2, 32 * 49)
+    states = model.blocks(model.stem(torch.rand(1, 1, 28, 28)))
+    order = torch.randperm(49)
+    mixed = states.flatten(2)[:, :, order].flatten(1)
+    assert not torch.allclose(model.output(states.flatten(1)), model.output(mixed), atol=1e-3)
 
 
 def test_attention_on_top_joins_all_places(program):
