@@ -22,7 +22,7 @@ from tutorlib.device import processor_name
 from tutorlib.interpretation import attention_weights, heads_off
 from tutorlib.pretrained import load
 
-PERIOD, SCORED, ABLATED, WINDOW, WINDOWS = 50, 4, 6, 100, 4
+PERIOD, SCORED, ABLATED, WINDOW, WINDOWS = 40, 3, 5, 80, 3
 ORDINARY = range(1000, 20_000)  # token ids: neither marks nor bytes nor rare pieces
 
 Head = tuple[int, int]

@@ -15,7 +15,8 @@ def shapes_in(images, cells):
     rows = images.unfold(2, CELL, CELL).unfold(3, CELL, CELL)[:, 0].flatten(1, 2)  # (B, 16, 7, 7)
     picked = rows[torch.arange(len(images))[:, None], cells]  # (B, N, 7, 7)
     places = [(top, left) for top in range(3) for left in range(3)]
-    fits = [[(picked[..., top:top + 5, left:left + 5].abs() != glyph).sum((-1, -2)) for top, left in places] for glyph in GLYPHS]
+    fits = [[(picked[..., top:top + 5, left:left + 5].abs() != glyph).sum((-1, -2)) for top, left in places]
+            for glyph in GLYPHS]
     scores = torch.stack([torch.stack(each).amin(0) for each in fits])  # (4, B, N): 0 where the shape fits
     assert (scores.amin(0) == 0).all()
     return scores.argmin(0), picked.sum((-1, -2)).sign()

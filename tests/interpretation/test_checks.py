@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from tests.closeness import assert_same, draw
-from tutorlib.interpretation import rank_correlation, share_found, with_shuffled_weights
+from tutorlib.interpretation import share_found, with_shuffled_weights
 from tutorlib.models import MLP
 
 
@@ -12,13 +11,6 @@ def test_share_found_by_hand():
     maps = torch.tensor([[0.1, 0.9, 0.5, 0.2], [0.4, 0.1, 0.2, 0.3]])
     assert share_found(maps, torch.tensor([[1], [1]])).tolist() == [1, 0]
     assert share_found(maps, torch.tensor([[2, 1], [1, 0]])).tolist() == [1, 0.5]
-
-
-def test_rank_correlation_by_hand():
-    first = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
-    second = torch.tensor([[10.0, 20.0, 900.0], [3.0, 2.0, 1.0], [2.0, 1.0, 3.0]])
-    assert_same(rank_correlation(first, second), torch.tensor([1.0, -1.0, 0.5]))
-    assert rank_correlation(draw(500, 16), draw(500, 16, seed=1)).mean().abs() < 0.05
 
 
 def test_shuffled_weights_are_the_same_numbers_in_another_order():
@@ -44,7 +36,6 @@ def test_only_the_named_weights_are_shuffled():
 @pytest.mark.parametrize("call, message", [
     (lambda: share_found(torch.ones(2, 3), torch.zeros(3, 1).long()), "maps must be"),
     (lambda: share_found(torch.ones(2, 3), torch.zeros(2, 4).long()), "maps must be"),
-    (lambda: rank_correlation(torch.ones(2, 3), torch.ones(2, 4)), "first and second must be"),
 ])
 def test_refused(call, message):
     with pytest.raises(ValueError, match=message):

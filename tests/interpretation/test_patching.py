@@ -71,19 +71,6 @@ def test_a_head_that_is_off_has_zeros_in_the_output_matrix(model):
     assert hooks(model) == 0
 
 
-def test_means_take_the_place_of_the_heads():
-    model = GPT(GPTConfig(11, 9, 12, 3, 1))
-    tokens, mean = torch.randint(11, (2, 7), generator=torch.Generator().manual_seed(0)), draw(12)
-    seen = []
-    model.layers[0].attention.output.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    with torch.no_grad():
-        model(tokens)
-        with heads_off(model, [(0, 1)], [mean]):
-            model(tokens)
-    assert_same(seen[1][..., 4:8], mean[4:8].expand(2, 7, 4))
-    assert torch.equal(seen[1][..., :4], seen[0][..., :4]) and torch.equal(seen[1][..., 8:], seen[0][..., 8:])
-
-
 @pytest.mark.parametrize("head", [(2, 0), (0, 3), (-1, 0), (0, -1)])
 def test_heads_that_are_not_there_are_refused(head):
     model = GPT(GPTConfig(11, 9, 12, 3, 2))

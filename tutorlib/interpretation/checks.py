@@ -19,15 +19,6 @@ def share_found(maps: Tensor, places: Tensor) -> Tensor:
     return (top[:, :, None] == places[:, None, :]).any(1).to(torch.get_default_dtype()).mean(1)  # (B,)
 
 
-def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's correlation of two maps (B, S), an example each: (B,). Ties are ranked in the order in which they stand."""
-    if first.shape != second.shape or first.dim() != 2:
-        raise ValueError(f"first and second must be (B, S) both, got {tuple(first.shape)} and {tuple(second.shape)}")
-    ranks = [x.argsort(1).argsort(1).to(torch.get_default_dtype()) for x in (first, second)]
-    centered = [x - x.mean(1, keepdim=True) for x in ranks]
-    return (centered[0] * centered[1]).sum(1) / (centered[0].norm(dim=1) * centered[1].norm(dim=1))
-
-
 def with_shuffled_weights(model: nn.Module, generator: torch.Generator,
                           which: Callable[[str], bool] = lambda name: True) -> nn.Module:
     """A copy whose parameters, those with a name that `which` accepts, are permuted each within itself (Adebayo et al. 2018).

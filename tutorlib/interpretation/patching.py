@@ -55,11 +55,11 @@ def at_places(places: Tensor, donor: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 @contextmanager
-def heads_off(model: nn.Module, heads: Iterable[tuple[int, int]], means: Sequence[Tensor] | None = None) -> Iterator[None]:
-    """Within the `with`, these heads, pairs (layer, head), give zeros; with `means`, their mean outputs.
+def heads_off(model: nn.Module, heads: Iterable[tuple[int, int]]) -> Iterator[None]:
+    """Within the `with`, these heads, pairs (layer, head), give zeros.
 
     A layer is counted among the `MultiHeadAttention` of `model`, in the order of `model.modules()`. A head's output is what
-    the matrix `output` reads; means: one (D,) a layer, of what that matrix reads on other inputs.
+    the matrix `output` reads.
     Raises ValueError for a layer or a head that is not there.
     """
     layers = [module for module in model.modules() if isinstance(module, MultiHeadAttention)]
@@ -73,8 +73,7 @@ def heads_off(model: nn.Module, heads: Iterable[tuple[int, int]], means: Sequenc
         def replace(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
             width = layers[number].head_width
             states = inputs[0].unflatten(-1, (-1, width)).clone()  # (B, T, H, K)
-            instead = 0.0 if means is None else means[number].unflatten(-1, (-1, width))[off].to(states)  # (heads, K)
-            states[..., off, :] = instead
+            states[..., off, :] = 0
             return (states.flatten(-2),)  # (B, T, D)
 
         return replace
