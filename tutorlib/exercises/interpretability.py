@@ -89,7 +89,8 @@ def check_found(answer):
 # 3: the induction score
 
 def induction_score(weights, period):
-    after = weights.diagonal(1 - period, dim1=-2, dim2=-1)  # (H, T - period + 1): query t, key t - period + 1
+    # query t looks at key t - period + 1
+    after = weights.diagonal(1 - period, dim1=-2, dim2=-1)  # (H, period + 1)
     return after[:, 1:].mean(1)  # the queries of the second half
 
 
