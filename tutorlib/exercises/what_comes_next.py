@@ -133,4 +133,5 @@ def biases_compared(forecasts, last_seen, outcomes):
 def check_skill(answer):
     outcomes = torch.tensor([1.0, 2.0, 4.0, 3.0])
     last_seen = torch.tensor([1.5, 2.5, 3.0, 4.0])
-    return [answer(outcomes + torch.tensor([0.1, -0.4, 0.2, 0.6]), last_seen, outcomes), answer(last_seen + 1, last_seen, outcomes)]
+    near = outcomes + torch.tensor([0.1, -0.4, 0.2, 0.6])
+    return [answer(near, last_seen, outcomes), answer(last_seen + 1, last_seen, outcomes)]
