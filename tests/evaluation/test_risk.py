@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.evaluation.risk import area_error, area_under_roc, calibration_bins, largest_rate, shifted_prior
+from tutorlib.evaluation.risk import area_error, area_under_roc, calibration_bins, rate_left_open, shifted_prior
 
 LABELLED = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40).filter(
     lambda pairs: len({event for _, event in pairs}) == 2)
@@ -72,13 +72,13 @@ def test_a_shifted_prior_keeps_the_order_and_the_ends():
 
 
 @given(st.integers(1, 10**6), st.floats(0.5, 0.999))
-def test_no_failure_has_the_left_over_probability_at_the_largest_rate(trials, confidence):
-    rate = largest_rate(trials, confidence)
+def test_no_failure_has_the_left_over_probability_at_the_rate_left_open(trials, confidence):
+    rate = rate_left_open(trials, confidence)
     assert math.exp(trials * math.log1p(-rate)) == pytest.approx(1 - confidence, rel=1e-6)
 
 
 def test_the_rule_of_three():
-    assert largest_rate(1000) == pytest.approx(3 / 1000, rel=0.01)
+    assert rate_left_open(1000) == pytest.approx(3 / 1000, rel=0.01)
 
 
 @pytest.mark.parametrize("call, message", [
@@ -92,8 +92,8 @@ def test_the_rule_of_three():
     (lambda: calibration_bins(torch.tensor([0.5, 0.6]), torch.tensor([0, 1]), 3), "bins must be 1 to 2, .* got 3"),
     (lambda: shifted_prior(torch.tensor([0.5]), 0.5, 1.0), "after must lie between 0 and 1, got 1.0"),
     (lambda: shifted_prior(torch.tensor([0.5]), 0.0, 0.5), "before must lie between 0 and 1, got 0.0"),
-    (lambda: largest_rate(0), "trials must be positive, got 0"),
-    (lambda: largest_rate(10, 1.0), "confidence must lie between 0 and 1, got 1.0"),
+    (lambda: rate_left_open(0), "trials must be positive, got 0"),
+    (lambda: rate_left_open(10, 1.0), "confidence must lie between 0 and 1, got 1.0"),
 ])
 def test_what_is_refused(call, message):
     with pytest.raises(ValueError, match=message):

@@ -65,7 +65,7 @@ def shifted_prior(probabilities: Tensor, before: float, after: float) -> Tensor:
     return probabilities * ratio / (probabilities * ratio + (1 - probabilities))
 
 
-def largest_rate(trials: float, confidence: float = 0.95) -> float:
+def rate_left_open(trials: float, confidence: float = 0.95) -> float:
     """The largest rate of failure that so many independent trials without one leave open: (1 - rate)^trials = 1 - confidence.
 
     About 3 / trials at 95 %. Raises ValueError for trials that are not positive and for a confidence outside (0, 1).
