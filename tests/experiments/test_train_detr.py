@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_records_are_whole(program):
     assert all(each == seeds[0] for each in seeds) and len(set(seeds[0])) >= 3
 
 
+@pytest.mark.parametrize(("name", "steps", "seeds"), [("number_detr", 1800, ([0, 1], [0, 1])),
+                                                      ("number_detr_gap", 1600, ([0, 1], [0]))])
+def test_the_records_by_number_are_whole(program, name, steps, seeds):
+    record = json.loads((ROOT / "records" / f"{name}.json").read_text())
+    settings = record["settings"]
+    assert (settings["steps"], settings["scenes"]) == (steps, program["APART_POOL"])
+    assert settings["size"] == program["APART"]["size"] and settings.get("gaps", [*program["GAPS"]]) == [*program["GAPS"]]
+    assert tuple([run["seed"] for run in runs] for runs in record["rules"].values()) == seeds
+    for run in chain(*record["rules"].values()):
+        for number, each in ((int(number), each) for number, each in run["by number"].items()):
+            scenes = settings["test scenes"][str(number)]
+            assert [sum(row) for row in each["held"]] == number * [scenes]
+            assert each["errors"]["right"] + each["errors"]["missed"] == number * scenes
+            assert sum(count for count, _ in each.get("by gap", [[number * scenes, 0]])) == number * scenes
+
+
 def test_the_records_beside_them_differ_in_one_thing_each():
     long, fewer, ordered, race, ablation = (json.loads((ROOT / "records" / f"{name}.json").read_text()) for name in (
         "train_detr", "train_detr_fewer", "train_detr_ordered", "race_detr", "ablate_detr"))
@@ -91,6 +108,18 @@ def test_scenes_of_a_number_have_that_number_and_hide_nothing(program, digits):
     assert {len(labels) for labels in scenes.labels} == {5} and len(scenes.images) > 250
     alone = make_scenes(20, digits.test, 0, objects=(1, 1), **program["APART"])
     assert all(len(labels) == 1 for labels in alone.labels)
+
+
+def test_what_is_found_is_counted_by_the_gap_to_the_neighbor(program, digits):
+    scenes = program["scenes_of"](3, digits)
+    there = torch.stack(scenes.boxes)  # (N, 3, 4)
+    logits = torch.zeros(len(there), 3, 14)
+    logits[..., 0] = 9
+    counts = program["by_gap"](logits, there, scenes)
+    assert sum(number for number, _ in counts) == 3 * len(there) and all(number == found for number, found in counts)
+    assert all(found == 0 for _, found in program["by_gap"](0 * logits, there, scenes))  # none is sure
+    close = scenes._replace(boxes=[torch.tensor([[0.5, 0.2, 0.2, 0.2], [0.51, 0.8, 0.2, 0.2], [0.9, 0.5, 0.2, 0.2]])])
+    assert program["by_gap"](logits[:1], close.boxes[0][None, [0, 0, 2]], close) == [[2, 1], [0, 0], [0, 0], [0, 0], [1, 1]]
 
 
 def test_second_boxes_are_struck_by_the_surer_one_of_their_class(program):
