@@ -44,9 +44,9 @@ PICTURES = 100  # a caption, to train on
 STEPS, BATCH, RATE, DECAY = 300, 144, 3e-3, 0.5
 TESTS = 8  # pictures of an unseen caption, to test on; half as many of a seen one
 FIRST = 3  # losses at the start, which another machine can repeat
-ARMS = ("CLIP", "all captions", "three heads")
-CONTROL = "scale of 1"
+ARMS, DRAWN = ("CLIP", "all captions", "three heads"), ("CLIP, drawn", "three heads, drawn")
 SEEN, NEW = (~UNSEEN).nonzero()[:, 0], UNSEEN.nonzero()[:, 0]  # (144,) and (72,), places in CAPTIONS
+SHUFFLED = torch.randperm(len(CAPTIONS), generator=torch.Generator().manual_seed(0))  # unseen by chance, not by a rule
 WORDS = torch.tensor([words_of(number) for number in range(len(CAPTIONS))])  # (216, 3)
 KINDS = {"color": tuple(COLORS), "shape": SHAPES, "place": PLACES}
 TOKENS = caption_tokens(CAPTIONS)  # (216, 9)
@@ -61,7 +61,12 @@ class Run(NamedTuple):
 
 def runs() -> list[Run]:
     """Seed by seed, so that what is there at any time is whole comparisons."""
-    return [Run(arm, seed) for seed in SEEDS for arm in ARMS] + [Run(CONTROL, seed) for seed in SEEDS]
+    return [Run(arm, seed) for arms in (ARMS, DRAWN) for seed in SEEDS for arm in arms]
+
+
+def split(arm: str) -> tuple[Tensor, Tensor]:
+    """The seen captions (144,) and the unseen ones (72,) of an arm, in order."""
+    return (SHUFFLED[72:].sort().values, SHUFFLED[:72].sort().values) if arm in DRAWN else (SEEN, NEW)
 
 
 class Pictures:
@@ -97,12 +102,7 @@ class Heads(nn.Module):
 
 
 def new_model(arm: str) -> nn.Module:
-    if arm == "three heads":
-        return Heads()
-    model = CLIP(SIZES)
-    if arm == CONTROL:
-        model.logit_scale = nn.Parameter(torch.tensor(0.0), requires_grad=False)
-    return model
+    return Heads() if arm.startswith("three heads") else CLIP(SIZES)
 
 
 def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -114,7 +114,7 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def fit(run: Run, steps: int, pictures: Tensor) -> tuple[nn.Module, list[float]]:
     """The trained model and its losses; `pictures` are those of all captions (P, 216, 3, 32, 32)."""
-    captions = torch.arange(len(CAPTIONS)) if run.arm == "all captions" else SEEN
+    captions = torch.arange(len(CAPTIONS)) if run.arm == "all captions" else split(run.arm)[0]
     pictures = pictures[:, captions]  # (P, K, 3, 32, 32)
     seed_everything(run.seed)
     model = new_model(run.arm)
@@ -131,27 +131,29 @@ def first_losses(run: Run) -> list[float]:
 # -- scores ------------------------------------------------------------------------------------------------------------
 
 
-def test_pictures() -> dict[str, tuple[Tensor, Tensor]]:
-    """Images and captions, 576 each, of the seen and of the unseen captions; the same for all runs."""
-    drawn = {"seen": make_captioned(SEEN.repeat(TESTS // 2), 1001), "unseen": make_captioned(NEW.repeat(TESTS), 1002)}
+def test_pictures(seen: Tensor = SEEN, new: Tensor = NEW) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images and captions, 576 each, of the seen and of the unseen captions; the same for all runs of a split."""
+    drawn = {"seen": make_captioned(seen.repeat(TESTS // 2), 1001), "unseen": make_captioned(new.repeat(TESTS), 1002)}
     return {name: tuple(part) for name, part in drawn.items()}
 
 
 @torch.no_grad()
-def scores(model: nn.Module, tests: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+def scores(model: nn.Module, tests: dict[str, tuple[Tensor, Tensor]], new: Tensor = NEW) -> dict[str, float]:
     """Shares right: captions among all 216 and, of unseen pictures, among 72; and the words of the caption chosen among 216."""
-    found = {}
+    found, fits = {}, []
     for name, (images, captions) in tests.items():
         logits = model(images) if isinstance(model, Heads) else model(images, TOKENS)  # (N, 216)
+        fits.append(logits)
         chosen = logits.argmax(1)
         found[f"{name}, of 216"] = share(chosen == captions)
         for kind, right in zip(KINDS, (WORDS[chosen] == WORDS[captions]).float().mean(0).tolist(), strict=True):
             found[f"{name}, {kind}"] = right
         if name == "unseen":
-            found["unseen, of 72"] = share(NEW[logits[:, NEW].argmax(1)] == captions)
-            found["unseen, a seen caption chosen"] = share(~UNSEEN[chosen])
+            found["unseen, of 72"] = share(new[logits[:, new].argmax(1)] == captions)
+            found["unseen, a seen caption chosen"] = share(~torch.isin(chosen, new))
+    found |= search(torch.cat(fits), torch.cat([captions for _, captions in tests.values()]), new)
     if isinstance(model, CLIP):
-        found |= zero_shot(model, *tests["unseen"]) | search(model, tests) | gap(model, *tests["unseen"])
+        found |= zero_shot(model, *tests["unseen"]) | gap(model, *tests["unseen"], new)
     return found
 
 
@@ -167,24 +169,22 @@ def zero_shot(model: CLIP, images: Tensor, captions: Tensor) -> dict[str, float]
     return found
 
 
-def search(model: CLIP, tests: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """A sentence for each unseen caption: the share of its eight best pictures, of 1,152, that show it."""
-    images, captions = (torch.cat(parts) for parts in zip(*tests.values(), strict=True))
-    similar = model.encode_text(TOKENS[NEW]) @ model.encode_image(images).T  # (72, N)
-    best = captions[similar.topk(TESTS).indices]  # (72, 8)
-    return {"search, of 8": share(best == NEW[:, None]), "search, first": share(best[:, 0] == NEW)}
+def search(logits: Tensor, captions: Tensor, new: Tensor) -> dict[str, float]:
+    """A sentence for each unseen caption: the share of its eight best pictures that show it; logits (N, 216), captions (N,)."""
+    best = captions[logits[:, new].T.topk(TESTS).indices]  # (72, 8)
+    return {"search, of 8": share(best == new[:, None]), "search, first": share(best[:, 0] == new)}
 
 
-def gap(model: CLIP, images: Tensor, captions: Tensor) -> dict[str, float]:
+def gap(model: CLIP, images: Tensor, captions: Tensor, new: Tensor) -> dict[str, float]:
     """Between the mean of the image vectors and that of the text vectors, and what it does to a search among both."""
     pictures, texts = model.encode_image(images), model.encode_text(TOKENS)
-    between = pictures.mean(0) - texts[NEW].mean(0)  # (E,)
+    between = pictures.mean(0) - texts[new].mean(0)  # (E,)
     found = {"gap": between.norm().item(), "cosine of pairs": (pictures * texts[captions]).sum(1).mean().item(),
-             "cosine of pictures": cosine_of_others(pictures), "cosine of texts": cosine_of_others(texts[NEW])}
+             "cosine of pictures": cosine_of_others(pictures), "cosine of texts": cosine_of_others(texts[new])}
     centered = [F.normalize(vectors - vectors.mean(0), dim=-1) for vectors in (pictures, texts)]
     for name, (seen, read) in {"picture first": (pictures, texts), "picture first, centered": centered}.items():
         others = read @ read.T - 2 * torch.eye(len(read))  # (216, 216): a sentence does not find itself
-        found[name] = share((read @ seen.T).amax(1)[NEW] > others.amax(1)[NEW])
+        found[name] = share((read @ seen.T).amax(1)[new] > others.amax(1)[new])
     return found
 
 
@@ -201,16 +201,17 @@ def share(right: Tensor) -> float:
 # -- the record --------------------------------------------------------------------------------------------------------
 
 
-def perform(run: Run, tests: dict[str, tuple[Tensor, Tensor]], pictures: Tensor) -> tuple[dict, nn.Module]:
+def perform(run: Run, pictures: Tensor) -> tuple[dict, nn.Module]:
     start = time.process_time()
     seed_everything(run.seed)
-    untrained = new_model(run.arm).eval()
+    seen, new = split(run.arm)
+    tests, untrained = test_pictures(seen, new), new_model(run.arm).eval()
     before = scores(untrained, tests) if run.arm == "CLIP" else {}
     model, losses = fit(run, STEPS, pictures)
     found = {"seconds": round(time.process_time() - start, 1), "parameters": sum(p.numel() for p in model.parameters()),
              "losses": [round(value, 4) for value in losses[:FIRST] + losses[49::50]],
              "last": round(sum(losses[-20:]) / 20, 4),
-             "scores": {name: round(score, 4) for name, score in scores(model, tests).items()},
+             "scores": {name: round(score, 4) for name, score in scores(model, tests, new).items()},
              "before": {name: round(score, 4) for name, score in before.items()}}
     if isinstance(model, CLIP):
         found["scale"] = round(model.logit_scale.exp().item(), 2)
@@ -242,12 +243,11 @@ def main() -> None:
         "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "decay": DECAY, "pictures": PICTURES},
         "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
         "threads": torch.get_num_threads(), "runs": []}
-    done, tests = {Run(found["arm"], found["seed"]) for found in record["runs"]}, test_pictures()
-    drawn = {}
+    done, drawn = {Run(found["arm"], found["seed"]) for found in record["runs"]}, {}
     for run in [run for run in runs() if run not in done][:options.most]:
         if run.seed not in drawn:
             drawn = {run.seed: training_pictures(run.seed)}
-        found, model = perform(run, tests, drawn[run.seed])
+        found, model = perform(run, drawn[run.seed])
         record["runs"].append(found)
         if run == Run("CLIP", 0):
             save_weights(model, path.with_suffix(".safetensors"))
