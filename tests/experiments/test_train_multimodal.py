@@ -1,6 +1,8 @@
 """The record of the small CLIPs: a batch holds no caption twice, its scores are those of its weights, its losses come again."""
 
+import re
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_a_perfect_model_has_every_score(program):
 
     perfect = Perfect()
     program["scores"].__globals__["Heads"], heads = Perfect, program["Heads"]
-    captions = {"seen": program["SEEN"], "unseen": program["NEW"]}
+    captions = {"seen": program["SEEN"], "unseen": program["NEW"].repeat(8)}
     found = program["scores"](perfect, {name: (part, part) for name, part in captions.items()})
     program["scores"].__globals__["Heads"] = heads
     assert found.pop("unseen, a seen caption chosen") == 0 and set(found.values()) == {1}
@@ -63,6 +65,20 @@ def test_the_weights_beside_the_record_score_as_it_says(program, record):
     expected = record["runs"][0]["scores"]
     found = program["scores"](model, program["test_pictures"]())
     assert expected == pytest.approx(found, abs=0.01)
+
+
+def test_the_drawing_shows_the_numbers_of_the_record(record):
+    text = (ROOT.parent / "book" / "drawings" / "mm-lists.svg").read_text("utf8")
+    shown = dict(re.findall(r'data-of="CLIP (unseen, of \d+)".*?>(.*?)</text>', text))
+    for name in ("unseen, of 216", "unseen, of 72"):
+        scores = [found["scores"][name] for found in record["runs"] if found["arm"] == "CLIP"]
+        assert shown[name] == f"{mean(scores):.2f}".lstrip("0")
+
+
+def test_the_drawn_split_has_as_many_and_shares_none(program):
+    seen, new = program["split"]("CLIP, drawn")
+    assert (len(seen), len(new)) == (144, 72) and len({*seen.tolist(), *new.tolist()}) == 216
+    assert program["split"]("CLIP")[1] is program["NEW"]
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tutorlib.data.scenes import shape_ink
 from tutorlib.text.vocabulary import Vocabulary, pad_right
 
 COLORS = {"red": (1.0, 0.1, 0.1), "green": (0.1, 0.8, 0.1), "blue": (0.2, 0.3, 1.0), "yellow": (1.0, 0.9, 0.1),
-          "cyan": (0.1, 0.9, 0.9), "pink": (1.0, 0.4, 0.8), "orange": (1.0, 0.55, 0.1), "white": (1.0, 1.0, 1.0)}
+          "cyan": (0.1, 0.9, 0.9), "pink": (1.0, 0.4, 0.8), "coral": (1.0, 0.55, 0.1), "white": (1.0, 1.0, 1.0)}
 SHAPES = ("circle", "square", "triangle")
 PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
 SIDES = (7, 10)  # pixels of a shape, the least and the most
