@@ -28,7 +28,7 @@ from tutorlib.data.captions import (
     VOCABULARY,
     caption_tokens,
     make_captioned,
-    words_of,
+    numbers_of_caption,
 )
 from tutorlib.device import processor_name, seed_everything
 from tutorlib.models import CLIP, CLIPConfig
@@ -47,7 +47,7 @@ FIRST = 3  # losses at the start, which another machine can repeat
 ARMS, DRAWN = ("CLIP", "all captions", "three heads"), ("CLIP, drawn", "three heads, drawn")
 SEEN, NEW = (~UNSEEN).nonzero()[:, 0], UNSEEN.nonzero()[:, 0]  # (144,) and (72,), places in CAPTIONS
 SHUFFLED = torch.randperm(len(CAPTIONS), generator=torch.Generator().manual_seed(0))  # unseen by chance, not by a rule
-WORDS = torch.tensor([words_of(number) for number in range(len(CAPTIONS))])  # (216, 3)
+WORDS = torch.tensor([numbers_of_caption(number) for number in range(len(CAPTIONS))])  # (216, 3)
 KINDS = {"color": tuple(COLORS), "shape": SHAPES, "place": PLACES}
 TOKENS = caption_tokens(CAPTIONS)  # (216, 9)
 

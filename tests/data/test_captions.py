@@ -14,18 +14,18 @@ from tutorlib.data.captions import (
     VOCABULARY,
     caption_tokens,
     make_captioned,
-    words_of,
+    numbers_of_caption,
 )
 
 
 def test_captions_are_all_combinations():
     assert len(set(CAPTIONS)) == len(CAPTIONS) == 216 == len(COLORS) * len(SHAPES) * len(PLACES)
-    assert CAPTIONS[0] == "a red circle at the top left" and words_of(0) == (0, 0, 0)
-    assert CAPTIONS[-1] == "a white triangle at the bottom right" and words_of(215) == (7, 2, 8)
+    assert CAPTIONS[0] == "a red circle at the top left" and numbers_of_caption(0) == (0, 0, 0)
+    assert CAPTIONS[-1] == "a white triangle at the bottom right" and numbers_of_caption(215) == (7, 2, 8)
 
 
 def test_every_pair_of_words_is_seen_and_72_triples_are_not():
-    seen = [words_of(number) for number in range(216) if not UNSEEN[number]]
+    seen = [numbers_of_caption(number) for number in range(216) if not UNSEEN[number]]
     assert len(seen) == 144
     for first, second in combinations(range(3), 2):
         sizes = (len(COLORS), len(SHAPES), len(PLACES))
@@ -33,7 +33,7 @@ def test_every_pair_of_words_is_seen_and_72_triples_are_not():
 
 
 def test_among_the_unseen_captions_color_and_place_name_the_shape():
-    unseen = [words_of(number) for number in UNSEEN.nonzero()[:, 0].tolist()]
+    unseen = [numbers_of_caption(number) for number in UNSEEN.nonzero()[:, 0].tolist()]
     assert len({(color, place) for color, _, place in unseen}) == len(unseen) == 72
 
 
@@ -52,7 +52,7 @@ def test_a_picture_shows_its_caption():
     assert drawn.images.shape == (216, 3, 32, 32) and drawn.images.dtype == torch.float32
     grid = (torch.arange(32) + 0.5) / 32
     for image, number in zip(drawn.images, drawn.captions.tolist(), strict=True):
-        _, shape, place = words_of(number)
+        _, shape, place = numbers_of_caption(number)
         bright = image.amax(0) > 0.5  # (S, S)
         share = bright.sum() / (bright.any(0).sum() * bright.any(1).sum())
         low, high = [(0.65, 0.9), (0.95, 1.0), (0.4, 0.65)][shape]
@@ -67,7 +67,7 @@ def test_colors_are_told_apart_by_the_nearest_one():
     for image, number in zip(drawn.images, drawn.captions.tolist(), strict=True):
         ink = image.flatten(1).mT[image.amax(0).flatten().topk(20).indices].mean(0)  # (3,)
         colors = torch.tensor(list(COLORS.values()))
-        nearest.append((ink / ink.max() - colors).square().sum(1).argmin().item() == words_of(number)[0])
+        nearest.append((ink / ink.max() - colors).square().sum(1).argmin().item() == numbers_of_caption(number)[0])
     assert sum(nearest) > 0.8 * 216
 
 

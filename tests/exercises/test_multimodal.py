@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from tutorlib.data.captions import CAPTIONS, UNSEEN, words_of
+from tutorlib.data.captions import CAPTIONS, UNSEEN, numbers_of_caption
 from tutorlib.exercises.multimodal import blind, contrastive, diagonal_only, with_twins
 from tutorlib.training.contrastive import contrastive_loss
 
@@ -14,7 +14,7 @@ def test_the_loss_is_that_of_the_package():
 
 
 def test_blind_to_the_shape_a_third_of_all_captions_is_right_and_every_unseen_one():
-    everything = [words_of(number) for number in range(len(CAPTIONS))]
+    everything = [numbers_of_caption(number) for number in range(len(CAPTIONS))]
     unseen = [words for words, new in zip(everything, UNSEEN.tolist(), strict=True) if new]
     assert abs(blind(everything, unseen, 1) - 1 / 3) < 1e-9 and blind(unseen, unseen, 1) == 1
 

@@ -29,19 +29,19 @@ class Captioned(NamedTuple):
     captions: Tensor
 
 
-def words_of(caption: int) -> tuple[int, int, int]:
+def numbers_of_caption(caption: int) -> tuple[int, int, int]:
     """The places of a caption's color, shape and place in `COLORS`, `SHAPES` and `PLACES`."""
     color, rest = divmod(caption, len(SHAPES) * len(PLACES))
     return color, *divmod(rest, len(PLACES))
 
 
 def _caption(number: int) -> str:
-    color, shape, place = words_of(number)
+    color, shape, place = numbers_of_caption(number)
     return f"a {tuple(COLORS)[color]} {SHAPES[shape]} at the {PLACES[place]}"
 
 
 CAPTIONS = tuple(_caption(number) for number in range(len(COLORS) * len(SHAPES) * len(PLACES)))
-UNSEEN = torch.tensor([sum(words_of(number)) % 3 == 0 for number in range(len(CAPTIONS))])  # (216,)
+UNSEEN = torch.tensor([sum(numbers_of_caption(number)) % 3 == 0 for number in range(len(CAPTIONS))])  # (216,)
 VOCABULARY = Vocabulary(dict.fromkeys(word for caption in CAPTIONS for word in caption.split()))
 
 
@@ -70,7 +70,7 @@ def make_captioned(captions: Tensor, seed: int, *, size: int = 32, noise: float 
 
 def _draw(caption: int, generator: torch.Generator, size: int, noise: float) -> Tensor:
     """(3, S, S)."""
-    color, shape, place = words_of(caption)
+    color, shape, place = numbers_of_caption(caption)
     side = int(torch.randint(SIDES[0], SIDES[1] + 1, (), generator=generator))
     row, column = divmod(place, 3)
     top, left = (round((2 * third + 1) * size / 6 - side / 2) + int(step) for third, step in zip(
