@@ -8,6 +8,7 @@ from tutorlib.models.bert import (
     BERTForSequenceClassification,
     BERTForTokenClassification,
 )
+from tutorlib.models.clip import CLIP, CLIPConfig
 from tutorlib.models.convnet import ConvNet
 from tutorlib.models.detr import DETR, DETRConfig
 from tutorlib.models.diffusion import Denoiser
@@ -24,6 +25,7 @@ from tutorlib.models.vit import ViT, ViTConfig
 
 __all__ = [
     "BERT",
+    "CLIP",
     "DETR",
     "GPT",
     "MLP",
@@ -33,6 +35,7 @@ __all__ = [
     "BERTForQuestionAnswering",
     "BERTForSequenceClassification",
     "BERTForTokenClassification",
+    "CLIPConfig",
     "ConvNet",
     "DETRConfig",
     "Denoiser",

@@ -13,6 +13,7 @@ from tutorlib.pretrained.huggingface.bert import (
     convert_bert_sequence_classification,
     convert_bert_token_classification,
 )
+from tutorlib.pretrained.huggingface.clip import convert_clip
 from tutorlib.pretrained.huggingface.config import check_modules
 from tutorlib.pretrained.huggingface.detr import convert_detr
 from tutorlib.pretrained.huggingface.gpt2 import convert_gpt2
@@ -26,6 +27,7 @@ CONVERTERS = {
     "BertForSequenceClassification": convert_bert_sequence_classification,
     "BertForTokenClassification": convert_bert_token_classification,
     "BertForQuestionAnswering": convert_bert_question_answering,
+    "CLIPModel": convert_clip,
     "DetrForObjectDetection": convert_detr,
     "GPT2LMHeadModel": convert_gpt2,
     "LlamaForCausalLM": convert_llama,
@@ -39,10 +41,10 @@ def from_transformers(model: nn.Module) -> nn.Module:
 
     Takes `BertModel` (its pooler stays behind: ours has one in `BERTForSequenceClassification`), `BertForMaskedLM`,
     `BertForSequenceClassification`, `BertForTokenClassification`, `BertForQuestionAnswering`, `GPT2LMHeadModel`,
-    `LlamaForCausalLM`, `ResNetForImageClassification`, `ViTForImageClassification` and `DetrForObjectDetection` with a ResNet
-    that is not timm's, compiled or not. The output is tied to the embedding where theirs is, whatever the config says. All
-    parameters can be trained, frozen ones too; hooks stay behind. Raises ValueError naming an option of its config that ours
-    lacks, or a module that was changed against its config; TypeError for other classes.
+    `LlamaForCausalLM`, `ResNetForImageClassification`, `ViTForImageClassification`, `CLIPModel` and `DetrForObjectDetection`
+    with a ResNet that is not timm's, compiled or not. The output is tied to the embedding where theirs is, whatever the config
+    says. All parameters can be trained, frozen ones too; hooks stay behind. Raises ValueError naming an option of its config
+    that ours lacks, or a module that was changed against its config; TypeError for other classes.
     """
     model = unwrapped(model)
     convert = CONVERTERS.get(type(model).__name__)

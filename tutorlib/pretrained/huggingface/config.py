@@ -10,7 +10,7 @@ from tutorlib.layers.compiled import plain_name
 from tutorlib.pretrained.weights import refusal
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu",
-               "swish": "silu"}  # their name: ours
+               "swish": "silu", "quick_gelu": "quick_gelu"}  # their name: ours
 NO_MATTER = ("training", "padding_idx", "layer_idx", "gradient_checkpointing")  # what an output does not depend on
 
 
