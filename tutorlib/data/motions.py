@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tutorlib.data.series import read_series
 from tutorlib.packages import installed_file
 
 PACKAGE, FILE = "aeon", "datasets/data/BasicMotions/BasicMotions_{}.ts"
@@ -53,17 +54,12 @@ def read_recordings(path: Path) -> Recordings:
     Raises ValueError for a file without data and for a line of another form.
     """
     path = Path(path)
-    _, _, data = path.read_text("utf8").partition("@data\n")
-    if not data:
-        raise ValueError(f"path: {path.name} must have lines behind the line @data, got none")
-    recordings, labels = zip(*(_read_line(line, path.name) for line in data.splitlines()), strict=True)
+    recordings, labels = zip(*(_checked(*series, path.name) for series in read_series(path)), strict=True)
     return Recordings(torch.tensor(recordings), torch.tensor(labels))
 
 
-def _read_line(line: str, file: str) -> tuple[list[list[float]], int]:
-    """Six rows of 100 readings and the label: the line holds the sensors and then the activity, with colons between."""
-    *sensors, activity = line.split(":")
-    values = [[float(value) for value in sensor.split(",")] for sensor in sensors]
+def _checked(values: list[list[float]], activity: str, file: str) -> tuple[list[list[float]], int]:
+    """Six rows of 100 readings, and the label as a number."""
     lengths = sorted({len(row) for row in values})
     if len(values) != SENSORS or lengths != [LENGTH] or activity not in ACTIVITIES:
         raise ValueError(f"path: a line of {file} must have {SENSORS} rows of {LENGTH} readings and one of {ACTIVITIES}, "

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutorlib.data.series import read_series
 from tutorlib.packages import installed_file
 
 PACKAGE, FILE = "aeon", "datasets/data/JapaneseVowels/JapaneseVowels_{}.ts"
@@ -53,18 +54,13 @@ def read_utterances(path: Path) -> Utterances:
     Raises ValueError for a file without data and for a line of another form.
     """
     path = Path(path)
-    _, _, data = path.read_text("utf8").partition("@data\n")
-    if not data:
-        raise ValueError(f"path: {path.name} must have lines behind the line @data, got none")
-    utterances, labels = zip(*(_read_line(line, path.name) for line in data.splitlines()), strict=True)
+    utterances, labels = zip(*(_checked(*series, path.name) for series in read_series(path)), strict=True)
     inputs = torch.stack([F.pad(utterance, (0, 0, 0, LENGTH - len(utterance))) for utterance in utterances])  # (N, 29, 12)
     return Utterances(inputs, torch.tensor([len(utterance) for utterance in utterances]), torch.tensor(labels))
 
 
-def _read_line(line: str, file: str) -> tuple[Tensor, int]:
-    """An utterance (T, 12) and its label: the line holds each coefficient over time, then the speaker from 1, with colons."""
-    *coefficients, speaker = line.split(":")
-    values = [[float(value) for value in coefficient.split(",")] for coefficient in coefficients]  # 12 of length T
+def _checked(values: list[list[float]], speaker: str, file: str) -> tuple[Tensor, int]:
+    """12 coefficients over T stretches of time and the speaker, counted from 1 -> (T, 12) and the label."""
     lengths = sorted({len(row) for row in values})
     if len(values) != WIDTH or len(lengths) != 1 or lengths[0] > LENGTH or not 1 <= int(speaker) <= SPEAKERS:
         raise ValueError(f"path: a line of {file} must have {WIDTH} coefficients of one length, at most {LENGTH}, and a "
