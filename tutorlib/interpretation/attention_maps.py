@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from tutorlib.interpretation.hooks import removed_after
 from tutorlib.layers import MultiHeadAttention
 
 
@@ -21,12 +22,8 @@ def attention_weights(model: nn.Module, *inputs: Tensor) -> list[Tensor]:
 
     hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in model.modules()
              if isinstance(layer, MultiHeadAttention)]
-    try:
-        with torch.no_grad():
-            model(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with removed_after(hooks), torch.no_grad():
+        model(*inputs)
     if not found:
         raise ValueError(f"model must call a MultiHeadAttention, got {type(model).__name__}, which calls none")
     return found

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tutorlib.interpretation.hooks import removed_after
 from tutorlib.layers import MultiHeadAttention
 
 
@@ -17,12 +18,8 @@ def states_of(model: nn.Module, modules: Sequence[nn.Module], *inputs: Tensor) -
     found: list[list[Tensor]] = [[] for _ in modules]
     hooks = [module.register_forward_hook(lambda _, __, output, kept=kept: kept.append(output.detach()))
              for module, kept in zip(modules, found, strict=True)]
-    try:
-        with torch.no_grad():
-            model(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with removed_after(hooks), torch.no_grad():
+        model(*inputs)
     for module, kept in zip(modules, found, strict=True):
         if len(kept) != 1:
             raise ValueError(f"modules must be called once each, but {type(module).__name__} was called {len(kept)} times")
@@ -38,11 +35,8 @@ def patched(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[N
             raise ValueError(f"change must keep the shape {tuple(output.shape)}, got {tuple(changed.shape)}")
         return changed
 
-    hook = module.register_forward_hook(replace)
-    try:
+    with removed_after([module.register_forward_hook(replace)]):
         yield
-    finally:
-        hook.remove()
 
 
 def at_places(places: Tensor, donor: Tensor) -> Callable[[Tensor], Tensor]:
@@ -78,9 +72,6 @@ def heads_off(model: nn.Module, heads: Iterable[tuple[int, int]]) -> Iterator[No
 
         return replace
 
-    hooks = [layers[number].output.register_forward_pre_hook(silence(number, off)) for number, off in by_layer.items()]
-    try:
+    with removed_after([layers[number].output.register_forward_pre_hook(silence(number, off))
+                        for number, off in by_layer.items()]):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
