@@ -46,6 +46,20 @@ def check_images(images: Tensor) -> None:
         raise ValueError(f"images must have the shape (B, C, H, W), got {tuple(images.shape)}")
 
 
+def check_square_images(images: Tensor, channels: int, size: int) -> None:
+    """Raise ValueError unless the shape is (B, C, H, W) with these C and H = W."""
+    check_images(images)
+    expected = (channels, size, size)
+    if images.shape[1:] != expected:
+        raise ValueError(f"images must have the shape (B, C, H, W) with (C, H, W) = {expected}, got {tuple(images.shape)}")
+
+
+def check_patches(image_size: int, patch_size: int) -> None:
+    """Raise ValueError unless patches fill the side of an image: the pixels that are left over would never be seen."""
+    if image_size % patch_size:
+        raise ValueError(f"image_size must be a multiple of patch_size={patch_size}, got {image_size}")
+
+
 def check_length(end: int, max_length: int) -> None:
     """Raise ValueError where a sequence that reaches position `end` is longer than `max_length`."""
     if end > max_length:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.layers import Encoder, FeedForward, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
-from tutorlib.layers.arguments import bounds, check_config, check_images, check_tokens
+from tutorlib.layers.arguments import bounds, check_config, check_patches, check_square_images, check_tokens
 from tutorlib.models.vit import PatchEmbedding
 
 
@@ -36,8 +36,7 @@ class CLIPConfig:
 
     def __post_init__(self) -> None:
         check_config(self)
-        if self.image_size % self.patch_size:  # the pixels that are left over would never be seen
-            raise ValueError(f"image_size must be a multiple of patch_size={self.patch_size}, got {self.image_size}")
+        check_patches(self.image_size, self.patch_size)
         if self.end >= self.vocabulary:
             raise ValueError(f"end must be below vocabulary={self.vocabulary}, got {self.end}")
 
@@ -66,10 +65,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> states (B, D), one an image. Raises ValueError for images of another size."""
-        check_images(images)
-        expected = (self.config.in_channels, self.config.image_size, self.config.image_size)
-        if images.shape[1:] != expected:
-            raise ValueError(f"images must have the shape (B, C, H, W) with (C, H, W) = {expected}, got {tuple(images.shape)}")
+        check_square_images(images, self.config.in_channels, self.config.image_size)
         first = self.class_token.expand(len(images), 1, -1)  # (B, 1, D)
         states = self.first_norm(self.position(torch.cat([first, self.patches(images)], dim=1)))  # (B, T, D)
         return self.norm(self.encoder(states)[:, 0])  # (B, D)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.layers import FeedForward, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
-from tutorlib.layers.arguments import check_config, check_images
+from tutorlib.layers.arguments import check_config, check_patches, check_square_images
 from tutorlib.layers.convolution import windows
 
 
@@ -29,8 +29,7 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         check_config(self)
-        if self.image_size % self.patch_size:  # the pixels that are left over would never be seen
-            raise ValueError(f"image_size must be a multiple of patch_size={self.patch_size}, got {self.image_size}")
+        check_patches(self.image_size, self.patch_size)
 
     @property
     def num_patches(self) -> int:
@@ -95,10 +94,7 @@ class ViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> logits (B, num_classes). Raises ValueError for images of another size."""
-        check_images(images)
-        expected = (self.config.in_channels, self.config.image_size, self.config.image_size)
-        if images.shape[1:] != expected:
-            raise ValueError(f"images must have the shape (B, C, H, W) with (C, H, W) = {expected}, got {tuple(images.shape)}")
+        check_square_images(images, self.config.in_channels, self.config.image_size)
         states = self.patches(images)  # (B, T - 1, D)
         first = self.class_token.expand(len(images), -1, -1)  # (B, 1, D)
         states = self.dropout(self.position(torch.cat([first, states], dim=1)))  # (B, T, D)
