@@ -205,8 +205,8 @@ def perform(run: Run, pictures: Tensor) -> tuple[dict, nn.Module]:
     start = time.process_time()
     seed_everything(run.seed)
     seen, new = split(run.arm)
-    tests, untrained = test_pictures(seen, new), new_model(run.arm).eval()
-    before = scores(untrained, tests) if run.arm == "CLIP" else {}
+    tests = test_pictures(seen, new)
+    before = scores(new_model(run.arm).eval(), tests) if run.arm == "CLIP" else {}
     model, losses = fit(run, STEPS, pictures)
     found = {"seconds": round(time.process_time() - start, 1), "parameters": sum(p.numel() for p in model.parameters()),
              "losses": [round(value, 4) for value in losses[:FIRST] + losses[49::50]],
