@@ -8,7 +8,6 @@ others; ordinary text is the World English Bible. The record is written after ev
 
 import argparse
 import json
-import platform
 import random
 import time
 from pathlib import Path
@@ -18,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.data.bible import load_bible
-from tutorlib.device import processor_name
 from tutorlib.interpretation import attention_weights, heads_off
 from tutorlib.pretrained import load
+from tutorlib.records import rounded, surroundings
 
 PERIOD, SCORED, ABLATED, WINDOW, WINDOWS = 40, 3, 5, 80, 3
 ORDINARY = range(1000, 20_000)  # token ids: neither marks nor bytes nor rare pieces
@@ -86,13 +85,6 @@ def measure(model, text: Tensor, off: list[Head]) -> dict:
             "text": plain.mean(1).tolist()}
 
 
-def rounded(value):
-    """Four digits everywhere."""
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    return [rounded(each) for each in value] if isinstance(value, list | tuple) else round(value, 4)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
@@ -104,8 +96,7 @@ def main() -> None:
         start = time.process_time()
         induction, before = head_scores(model, repeated(SCORED, 0))
         record = {"settings": {"period": PERIOD, "scored": SCORED, "ablated": ABLATED, "window": WINDOW, "windows": WINDOWS},
-                  "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
-                  "threads": torch.get_num_threads(), "seconds": round(time.process_time() - start, 1),
+                  **surroundings(), "seconds": round(time.process_time() - start, 1),
                   "induction": rounded(induction.tolist()), "before": rounded(before.tolist()), "runs": {}}
     text = text_windows(tokenizer)
     for name, off in conditions(torch.tensor(record["induction"]), torch.tensor(record["before"])).items():

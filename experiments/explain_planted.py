@@ -8,16 +8,15 @@ with these. The record is written after every seed; a second call goes on where 
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tutorlib.data.planted import CELL, GLYPHS, Planted, planted
-from tutorlib.device import processor_name, seed_everything
+from tutorlib.device import seed_everything
 from tutorlib.interpretation import (
     LinearProbe,
     at_places,
@@ -33,6 +32,7 @@ from tutorlib.interpretation import (
     with_shuffled_weights,
 )
 from tutorlib.models import ViT, ViTConfig
+from tutorlib.records import load_half, rounded, save_half, surroundings
 from tutorlib.training import train, warmup_cosine
 
 CONFIG = ViTConfig(28, CELL, 1, len(GLYPHS), width=32, num_heads=2, num_layers=3, hidden=64)
@@ -184,31 +184,19 @@ def measure(model: ViT, seed: int) -> dict:
             "probe": probe(model, seed), "probe_shuffled": probe(shuffled, seed), "patch": patch(model, seed)}
 
 
-def rounded(value):
-    """Four digits everywhere."""
-    if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
-    return [round(each, 4) for each in value] if isinstance(value, list) else round(value, 4)
-
-
 def load_models(path: Path) -> dict[int, ViT]:
     """The trained models of the file, by seed."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    tensors, models = load_file(path), {}
-    for seed in sorted({int(name.split(".")[0]) for name in tensors}):
-        models[seed] = ViT(CONFIG).eval()
-        models[seed].load_state_dict({name.split(".", 1)[1]: tensor.float() for name, tensor in tensors.items()
-                                      if name.startswith(f"{seed}.")})
-    return models
+    with safe_open(path, "pt") as tensors:
+        seeds = sorted({name.split(".")[0] for name in tensors.keys()}, key=int)  # noqa: SIM118, the file is no dictionary
+    models = load_half(nn.ModuleDict({seed: ViT(CONFIG) for seed in seeds}), path)
+    return {int(seed): model for seed, model in models.items()}
 
 
 def save_models(models: dict[int, ViT], path: Path) -> None:
-    """All weights as float16, in one file."""
-    from safetensors.torch import save_file
-
-    save_file({f"{seed}.{name}": tensor.half().contiguous() for seed, model in models.items()
-               for name, tensor in model.state_dict().items()}, path)
+    """All in one file."""
+    save_half(nn.ModuleDict({str(seed): model for seed, model in models.items()}), path)
 
 
 def main() -> None:
@@ -217,8 +205,8 @@ def main() -> None:
     path = parser.parse_args().record
     weights = path.with_suffix(".safetensors")
     record = json.loads(path.read_text()) if path.exists() else {
-        "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "images": IMAGES, "path": PATH}, "torch": torch.__version__,
-        "python": platform.python_version(), "processor": processor_name(), "threads": torch.get_num_threads(), "runs": []}
+        "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "images": IMAGES, "path": PATH}, **surroundings(),
+        "runs": []}
     models = load_models(weights) if weights.exists() else {}
     for seed in SEEDS:
         if any(run["seed"] == seed for run in record["runs"]):

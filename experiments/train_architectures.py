@@ -10,7 +10,6 @@ written after every run, seed by seed, so a run that is cut leaves whole compari
 import argparse
 import json
 import math
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.batches import RandomWindows, numbered_generator
 from tutorlib.data.bible import load_bible
-from tutorlib.device import processor_name, seed_everything
+from tutorlib.device import seed_everything
 from tutorlib.layers import (
     CausalConvolution,
     DeltaAttention,
@@ -35,6 +34,7 @@ from tutorlib.layers import (
     linear_attention,
 )
 from tutorlib.models import GPT, GPTConfig
+from tutorlib.records import surroundings
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy, train, warmup_cosine
 
@@ -353,8 +353,7 @@ def main() -> None:
     record = json.loads(path.read_text()) if path.exists() else {
         "settings": {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "hidden": HIDDEN, "rate": RATE, "balance": BALANCE,
                      "steps": STEPS, "tokens": TOKENS},
-        "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
-        "threads": torch.get_num_threads(), "runs": []}
+        **surroundings(), "runs": []}
     done = {Run(**{field: found[field] for field in Run._fields}) for found in record["runs"]}
     text = corpus()
     for run in runs():

@@ -24,7 +24,6 @@ that count, from `--numbers 0 1 --steps 1600`, broken off before the matched run
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
@@ -39,10 +38,11 @@ from tutorlib.baselines.components import Templates, detect_components, fitted
 from tutorlib.data.batches import ShuffledBatches, numbered_generator
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes, shape_ink, tight
-from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
+from tutorlib.device import has_fast_bfloat16, seed_everything
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.evaluation.detection import Detections, Objects, average_precision, detections, iou, kinds_of_error
 from tutorlib.models.detr import DETR, Backbone, DETRConfig
+from tutorlib.records import load_half, save_half, surroundings
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
 from tutorlib.training.schedules import warmup_cosine
@@ -91,8 +91,7 @@ def arguments() -> argparse.Namespace:
 def about(options: argparse.Namespace) -> dict:
     return {"settings": {"steps": options.steps, "scenes": options.pool, "batch": BATCH, "rate": RATE, "warmup": WARMUP,
                          "test scenes": TEST, "pictures": PICTURES, "pictures, steps": SINGLE_STEPS},
-            "seed": options.seed, "torch": torch.__version__, "python": platform.python_version(),
-            "processor": processor_name(), "threads": torch.get_num_threads(), "autocast": str(fast())}
+            "seed": options.seed, **surroundings(), "autocast": str(fast())}
 
 
 def fast() -> torch.dtype | None:
@@ -266,7 +265,7 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
         step = len(record["curve"]) * every + every
         record["curve"].append({"step": min(step, options.steps), "seconds": round(begun - start - spent, 1),
                                 "AP50": round(average_precision(found_by(model, test.images), there, [0.5]), 4)})
-        save_weights(model, weights)
+        save_half(model, weights)
         if options.rule == "left to right":
             record["right by place"] = right_by_place(load_weights(weights), test)
         write(options.record, record)
@@ -278,7 +277,7 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
     losses = run(model, batches, options.steps, ARMS[options.rule].loss, evaluate=evaluate, evaluate_every=every)
     record["parameters"] = sum(p.numel() for p in model.parameters())
     record["losses"] = [round(sum(part) / len(part), 4) for part in chunks(losses, max(1, options.steps // 60))]
-    save_weights(model, weights)
+    save_half(model, weights)
     kept = load_weights(weights)
     record |= final_scores(kept, test, there)
     record |= {"own scenes": own_scores(kept, digits), "baseline": baseline(digits, test, there)}
@@ -443,20 +442,9 @@ def first_only(answer: Detections, level: float = 0.5) -> Detections:
     return Detections(*(part[order][kept] for part in answer))
 
 
-def save_weights(model: DETR, path: Path) -> None:
-    """Two bytes a weight."""
-    from safetensors.torch import save_file
-
-    save_file({name: weight.half().contiguous() for name, weight in model.state_dict().items()}, path)
-
-
 def load_weights(path: Path) -> DETR:
-    """The model that `save_weights` kept, in float32."""
-    from safetensors.torch import load_file
-
-    model = DETR(CONFIG)
-    model.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    return model.eval()
+    """The recorded model, in float32."""
+    return load_half(DETR(CONFIG), path)
 
 
 def write(path: Path, record: dict) -> None:

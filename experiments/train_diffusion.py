@@ -54,6 +54,7 @@ from tutorlib.evaluation.images import frechet_distance, inputs_of, nearest
 from tutorlib.models import ConvNet
 from tutorlib.models.diffusion import Denoiser
 from tutorlib.models.vae import VAE, negative_bound
+from tutorlib.records import load_half, save_half
 from tutorlib.training import train, warmup_cosine, warmup_linear
 from tutorlib.training.augmentation import rotate, shift
 from tutorlib.training.averaging import MovingAverage
@@ -469,21 +470,12 @@ def normal(by_class: list[Tensor], seed: int = DRAWS[0]) -> Tensor:
 
 def save_weights(networks: dict[str, nn.Module], path: Path) -> None:
     """All in one file, in float16."""
-    from safetensors.torch import save_file
-
-    save_file({f"{name}.{key}": weight.half().contiguous() for name, network in networks.items()
-               for key, weight in network.state_dict().items()}, path)
+    save_half(nn.ModuleDict(networks), path)
 
 
 def load_weights(path: Path) -> dict[str, nn.Module]:
     """The judge, and the denoiser."""
-    from safetensors.torch import load_file
-
-    stored, networks = load_file(path), {"judge": ConvNet(), "straight": Denoiser()}
-    for name, network in networks.items():
-        network.load_state_dict({key.removeprefix(f"{name}."): weight.float() for key, weight in stored.items()
-                                 if key.startswith(f"{name}.")})
-    return {name: network.eval() for name, network in networks.items()}
+    return dict(load_half(nn.ModuleDict({"judge": ConvNet(), "straight": Denoiser()}), path).items())
 
 
 def shown(network: Denoiser) -> dict[str, Tensor]:

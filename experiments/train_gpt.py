@@ -16,7 +16,6 @@ tokens, the halves of two and a third of each. The weights are those beside the 
 import argparse
 import json
 import math
-import platform
 import time
 from collections import Counter
 from pathlib import Path
@@ -28,9 +27,10 @@ from torch import Tensor
 from tutorlib.baselines.ngram import KneserNey, discounts
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
-from tutorlib.device import default_device, has_fast_bfloat16, processor_name, seed_everything
+from tutorlib.device import default_device, has_fast_bfloat16, seed_everything
 from tutorlib.generation import generate
 from tutorlib.models import GPT, GPTConfig
+from tutorlib.records import surroundings
 from tutorlib.text.bpe import BytePairTokenizer
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy
@@ -55,8 +55,7 @@ def train_anew(options: argparse.Namespace) -> None:
     record = {
         "settings": {"steps": options.steps, "vocabulary": VOCABULARY, "length": LENGTH, "batch": BATCH, "width": 192,
                      "layers": 6, "heads": 6, "muon": 0.02, "decay": 0.1, "adamw": 3e-3},
-        "seed": options.seed, "torch": torch.__version__, "python": platform.python_version(),
-        "processor": processor_name(), "threads": torch.get_num_threads(), "tokens": len(tokens), "characters": len(train_text),
+        "seed": options.seed, **surroundings(), "tokens": len(tokens), "characters": len(train_text),
         "first_losses": first_losses(tokens, options.seed), "step": 0, "curve": [], "samples": [],
     }
     model = train_and_record(tokens, unseen, tokenizer, options, record)

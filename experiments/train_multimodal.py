@@ -9,7 +9,6 @@ seed by seed, so a run that is cut leaves whole comparisons; a second call goes 
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -30,9 +29,10 @@ from tutorlib.data.captions import (
     make_captioned,
     numbers_of_caption,
 )
-from tutorlib.device import processor_name, seed_everything
+from tutorlib.device import seed_everything
 from tutorlib.models import CLIP, CLIPConfig
 from tutorlib.models.clip import ImageEncoder
+from tutorlib.records import load_half, save_half, surroundings
 from tutorlib.training import decay_groups, train, warmup_cosine
 from tutorlib.training.contrastive import contrastive_loss
 
@@ -218,19 +218,9 @@ def perform(run: Run, pictures: Tensor) -> tuple[dict, nn.Module]:
     return run._asdict() | found, model
 
 
-def save_weights(model: CLIP, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: weight.half().contiguous() for name, weight in model.state_dict().items()}, path)
-
-
 def load_weights(path: Path) -> CLIP:
     """The CLIP of seed 0, in float32. Raises FileNotFoundError where there is none."""
-    from safetensors.torch import load_file
-
-    model = CLIP(SIZES)
-    model.load_state_dict({name: weight.float() for name, weight in load_file(path).items()})
-    return model.eval()
+    return load_half(CLIP(SIZES), path)
 
 
 def main() -> None:
@@ -241,8 +231,7 @@ def main() -> None:
     path = options.record
     record = json.loads(path.read_text()) if path.exists() else {
         "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "decay": DECAY, "pictures": PICTURES},
-        "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
-        "threads": torch.get_num_threads(), "runs": []}
+        **surroundings(), "runs": []}
     done, drawn = {Run(found["arm"], found["seed"]) for found in record["runs"]}, {}
     for run in [run for run in runs() if run not in done][:options.most]:
         if run.seed not in drawn:
@@ -250,7 +239,7 @@ def main() -> None:
         found, model = perform(run, drawn[run.seed])
         record["runs"].append(found)
         if run == Run("CLIP", 0):
-            save_weights(model, path.with_suffix(".safetensors"))
+            save_half(model, path.with_suffix(".safetensors"))
         path.write_text(json.dumps(record, indent=1) + "\n")
         print(run, found["seconds"], found["last"], found["scores"], flush=True)
 

@@ -15,7 +15,6 @@ their scores alone are kept.
 import argparse
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.photographs import load_photographs
 from tutorlib.data.scenes import NAMES, Scenes, make_scenes
-from tutorlib.device import has_fast_bfloat16, processor_name, seed_everything
+from tutorlib.device import has_fast_bfloat16, seed_everything
 from tutorlib.evaluation.segmentation import (
     boundary_iou,
     confusion_matrix,
@@ -43,6 +42,7 @@ from tutorlib.evaluation.segmentation import (
 )
 from tutorlib.models.segmenter import PatchHead, PixelHead, Segmenter
 from tutorlib.models.unet import ConvBlock, concatenate, unet
+from tutorlib.records import surroundings
 from tutorlib.training import train, warmup_cosine
 from tutorlib.training.losses import dice_loss, pixel_cross_entropy
 
@@ -397,8 +397,7 @@ def shares(test: Scenes) -> dict:
 def about(options: argparse.Namespace, data: Scenes) -> dict:
     return {"settings": {"steps": options.steps, "scenes": len(data.images), "batch": BATCH, "rate": RATE, "size": SIZE,
                          "widths": WIDTHS, "ground": GROUND, "classes": CLASSES},
-            "torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
-            "threads": torch.get_num_threads(), "autocast": str(fast())}
+            **surroundings(), "autocast": str(fast())}
 
 
 def save_weights(models: dict[str, nn.Module], path: Path) -> None:

@@ -13,7 +13,6 @@ run, and a run that it holds is not done again.
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,12 +27,12 @@ from tutorlib.data.batches import ShuffledBatches, numbered_generator
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.pairs import draw_pairs
 from tutorlib.data.photographs import MEAN, STD
-from tutorlib.device import processor_name
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.layers import BatchNorm, ConvNorm, encoder_layer
 from tutorlib.models import MobileNetV2, ResNet, ViT, ViTConfig
 from tutorlib.models.vit import patches
 from tutorlib.pretrained import load
+from tutorlib.records import surroundings
 from tutorlib.training import train, warmup_cosine
 from tutorlib.training.augmentation import move, rotate, shift
 
@@ -239,8 +238,7 @@ def opened(options: argparse.Namespace) -> dict:
     if options.record.exists():
         return json.loads(options.record.read_text())
     first = {name: first_losses(NETWORKS[name], options.seeds[0]) for name in ("ViT", "ResNet")}
-    return {"seeds": options.seeds, "torch": torch.__version__, "python": platform.python_version(),
-            "processor": processor_name(), "threads": torch.get_num_threads(), "batch": BATCH, "decay": DECAY,
+    return {"seeds": options.seeds, **surroundings(), "batch": BATCH, "decay": DECAY,
             "parameters": {name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()},
             "first_losses": first, "tuning": [], "beyond": [], "runs": []}
 

@@ -165,7 +165,7 @@ def test_batches_depend_on_the_step_alone_and_keep_boxes(program, digits):
 
 def test_kept_weights_are_the_models_to_half_precision(program, tmp_path):
     model = program["new_model"](1)
-    program["save_weights"](model, tmp_path / "detr.safetensors")
+    program["save_half"](model, tmp_path / "detr.safetensors")
     loaded = program["load_weights"](tmp_path / "detr.safetensors").state_dict()
     for name, weight in model.state_dict().items():
         assert torch.equal(loaded[name], weight.half().float()), name
