@@ -290,16 +290,16 @@ def chunks(values: list, size: int) -> list[list]:
 
 def final_scores(model: DETR, test: Scenes, there: list[Objects]) -> dict:
     """Of the weights as they are kept: scores, AP50 by the number of objects, errors of what is sure, and each layer's AP50."""
-    found = found_by(model, test.images)
+    with torch.no_grad():
+        logits, boxes = (torch.cat(part, 1) for part in zip(*map(model.every_layer, test.images.split(100)), strict=True))
+    found = detections(logits[-1], boxes[-1])  # the last layer answers
     by_number = {}
     for number in sorted({len(each.labels) for each in there}):
         chosen = [k for k, each in enumerate(there) if len(each.labels) == number]
         by_number[number] = scores([found[k] for k in chosen], [there[k] for k in chosen])["AP50"]
-    with torch.no_grad():
-        logits, boxes = (torch.cat(part, 1) for part in zip(*map(model.every_layer, test.images.split(100)), strict=True))
     layers = [scores(detections(*layer), there)["AP50"] for layer in zip(logits, boxes, strict=True)]
     return {"scores": scores(found, there), "AP50 by objects": by_number, "AP50 by layer": layers,
-            "errors": kinds_of_error(found_by(model, test.images, 0.5), there)}
+            "errors": kinds_of_error(detections(logits[-1], boxes[-1], 0.5), there)}
 
 
 def own_scores(model: DETR, digits) -> dict:
@@ -393,12 +393,11 @@ def scenes_of(number: int, digits) -> Scenes:
 
 def by_number(model: DETR, test: Scenes) -> dict:
     """AP50 and errors, with all boxes and once each; which object each output holds; what is found by gap; two scenes."""
-    there, found = objects_of(test), found_by(model, test.images)
     with torch.no_grad():
         logits, boxes = (torch.cat(part) for part in zip(*map(model, test.images.split(100)), strict=True))  # (N, Q, ...)
+    there, found, sure = objects_of(test), detections(logits, boxes), detections(logits, boxes, 0.5)
     return {"AP50": scores(found, there)["AP50"], "AP50, once": scores([*map(first_only, found)], there)["AP50"],
-            "errors": kinds_of_error(found_by(model, test.images, 0.5), there),
-            "errors, once": kinds_of_error([*map(first_only, found_by(model, test.images, 0.5))], there),
+            "errors": kinds_of_error(sure, there), "errors, once": kinds_of_error([*map(first_only, sure)], there),
             "held": held(boxes, test), "by gap": by_gap(logits, boxes, test),
             "scenes": [rounded(logits[k], boxes[k]) for k in range(2)]}
 

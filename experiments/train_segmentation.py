@@ -38,6 +38,7 @@ from tutorlib.evaluation.segmentation import (
     iou,
     mean_iou,
     named_objects,
+    near_boundary,
     pixel_accuracy,
 )
 from tutorlib.models.segmenter import PatchHead, PixelHead, Segmenter
@@ -232,10 +233,10 @@ def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> Non
     record["longer"] = []
     for name, steps, seed in LONGER:
         told = answer(trained(ARMS[name], data, steps, seed), test.images)
-        spread = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
-        record["longer"].append({"name": name, "steps": steps, "seed": seed, **scores(told, test), "errors": spread})
+        found = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
+        record["longer"].append({"name": name, "steps": steps, "seed": seed, **scores(told, test), "errors": found})
         write(options.record, record)
-        print(name, steps, seed, spread, flush=True)
+        print(name, steps, seed, found, flush=True)
 
 
 def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
@@ -357,7 +358,7 @@ def scores(predicted: Tensor, test: Scenes) -> dict:
 def errors(predicted: Tensor, test: Scenes, draws: int = 200) -> dict:
     """Scores with their standard errors, from drawing the scenes again: (value, error) of each."""
     ours, true = predicted > 0, test.classes > 0  # (N, H, W)
-    rims, number = (rim(ours), rim(true)), len(predicted)
+    rims, number = [mask & near_boundary(mask, 1) for mask in (ours, true)], len(predicted)
     above_and_below = {"boundary": (rims[0] & rims[1], rims[0] | rims[1]), "recall": (ours & true, true),
                        "precision": (ours & true, ours)}
     counts = {key: torch.stack(some).sum((2, 3)).mT for key, some in above_and_below.items()}  # (N, 2)
@@ -379,11 +380,6 @@ def errors(predicted: Tensor, test: Scenes, draws: int = 200) -> dict:
     again = torch.stack([of(some) for some in torch.randint(number, (draws, number), generator=draw)])
     pairs = zip(of(torch.arange(number)).tolist(), again.std(0).tolist(), strict=True)
     return dict(zip([*counts, "mean_iou", "digits", "shapes"], pairs, strict=True))
-
-
-def rim(mask: Tensor) -> Tensor:
-    """The pixels of a mask, (N, H, W) bool, that have one outside it among their eight neighbors."""
-    return mask & (F.max_pool2d((~mask)[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0)
 
 
 def shares(test: Scenes) -> dict:
