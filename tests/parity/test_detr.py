@@ -1,9 +1,10 @@
-"""DETR and its loss against transformers, same weights, drawn configs: logits, boxes, every layer, gradients, padding."""
+"""DETR and its loss against transformers, the assignment against scipy; logits, boxes, every layer, gradients."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 from transformers.loss import loss_for_object_detection as peer_loss
@@ -11,7 +12,7 @@ from transformers.loss import loss_for_object_detection as peer_loss
 from tests.closeness import assert_same, assert_same_gradients
 from tutorlib.models import DETR
 from tutorlib.pretrained import from_transformers
-from tutorlib.training.matching import Targets, assign_by_trying, detr_loss, generalized_iou, match
+from tutorlib.training.matching import Targets, assign, detr_loss, generalized_iou, match
 
 SIZES = dict(heads=st.sampled_from([1, 2]), per_head=st.sampled_from([4, 8]), encoder=st.integers(1, 2),
              decoder=st.integers(1, 3), hidden=st.integers(1, 12), queries=st.integers(1, 7), labels=st.integers(1, 5),
@@ -94,46 +95,43 @@ def test_with_auxiliary_losses_theirs_computes_another_function_and_is_refused()
         from_transformers(auxiliary)
 
 
-@pytest.fixture
-def their_loss(monkeypatch):
-    """Their loss, with our definition of an assignment in the place of scipy's, which is not installed."""
-    monkeypatch.setattr(peer_loss, "requires_backends", lambda *_: None)
-    monkeypatch.setattr(peer_loss, "linear_sum_assignment", _in_their_order, raising=False)
-    return peer_loss
+COSTS = st.integers(1, 9).flatmap(lambda rows: st.integers(rows, 12).flatmap(lambda columns: st.lists(
+    st.lists(st.integers(-40, 40), min_size=columns, max_size=columns), min_size=rows, max_size=rows)))
 
 
-def _in_their_order(costs):
-    """Their costs have a row a query: what comes back are queries in order, and the object of each."""
-    columns = assign_by_trying(costs.T.tolist()) if costs.numel() else []
-    pairs = sorted((query, number) for number, query in enumerate(columns))
-    return [query for query, _ in pairs], [number for _, number in pairs]
+@settings(max_examples=200, deadline=None)
+@given(costs=COSTS)
+def test_assignment_is_as_cheap_as_that_of_scipy(costs):
+    """Whole costs, so that many assignments tie: the sums are equal, the columns need not be."""
+    rows, columns = linear_sum_assignment(costs)
+    mine = assign(costs)
+    assert len(set(mine)) == len(costs)
+    assert sum(row[column] for row, column in zip(costs, mine, strict=True)) == sum(
+        costs[row][column] for row, column in zip(rows, columns, strict=True))
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), counts=st.lists(st.integers(0, 4), min_size=1, max_size=3), layers=st.integers(1, 3))
 def test_loss_matching_and_gradients(seed, counts, layers):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peer_loss, "requires_backends", lambda *_: None)
-        patch.setattr(peer_loss, "linear_sum_assignment", _in_their_order, raising=False)
-        torch.manual_seed(seed)
-        logits, raw = (torch.randn(layers, len(counts), 5, 4, requires_grad=True) for _ in range(2))  # theirs takes float32
-        labels = [torch.randint(3, (number,)) for number in counts]
-        boxes = [torch.rand(number, 4) * 0.5 + 0.25 for number in counts]
-        config = DetrConfig(num_labels=3, auxiliary_loss=True, decoder_layers=layers, use_timm_backbone=False,
-                            backbone_config=ResNetConfig())
-        theirs, *_ = peer_loss.ForObjectDetectionLoss(
-            logits[-1], [{"class_labels": a, "boxes": b} for a, b in zip(labels, boxes, strict=True)], "cpu",
-            raw.sigmoid()[-1], config, logits, raw.sigmoid())
-        ours = detr_loss(logits, raw.sigmoid(), Targets.of(labels, boxes))
-        assert_same(ours, theirs, "loss")
-        assert_same_gradients(ours, theirs, [logits, raw], [logits, raw])
+    torch.manual_seed(seed)
+    logits, raw = (torch.randn(layers, len(counts), 5, 4, requires_grad=True) for _ in range(2))  # theirs takes float32
+    labels = [torch.randint(3, (number,)) for number in counts]
+    boxes = [torch.rand(number, 4) * 0.5 + 0.25 for number in counts]
+    config = DetrConfig(num_labels=3, auxiliary_loss=True, decoder_layers=layers, use_timm_backbone=False,
+                        backbone_config=ResNetConfig())
+    theirs, *_ = peer_loss.ForObjectDetectionLoss(
+        logits[-1], [{"class_labels": a, "boxes": b} for a, b in zip(labels, boxes, strict=True)], "cpu",
+        raw.sigmoid()[-1], config, logits, raw.sigmoid())
+    ours = detr_loss(logits, raw.sigmoid(), Targets.of(labels, boxes))
+    assert_same(ours, theirs, "loss")
+    assert_same_gradients(ours, theirs, [logits, raw], [logits, raw])
 
 
-def test_matched_queries(their_loss):
+def test_matched_queries():
     torch.manual_seed(0)
     logits, boxes = torch.randn(3, 6, 5), torch.rand(3, 6, 4) * 0.5 + 0.25
     labels, there = [torch.randint(4, (n,)) for n in (4, 0, 2)], [torch.rand(n, 4) * 0.5 + 0.25 for n in (4, 0, 2)]
-    pairs = their_loss.HungarianMatcher(1, 5, 2)(
+    pairs = peer_loss.HungarianMatcher(1, 5, 2)(
         {"logits": logits, "pred_boxes": boxes}, [{"class_labels": a, "boxes": b} for a, b in zip(labels, there, strict=True)])
     expected = [dict(zip(objects.tolist(), queries.tolist(), strict=True)) for queries, objects in pairs]
     ours = match(logits, boxes, Targets.of(labels, there)).split([4, 0, 2])
