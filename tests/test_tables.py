@@ -1,6 +1,6 @@
 import pytest
 
-from tutorlib.tables import table
+from tutorlib.tables import number, table, with_error
 
 
 def test_columns_are_aligned_where_nothing_renders_them():
@@ -20,3 +20,22 @@ def test_a_notebook_gets_markdown_in_which_a_bar_is_a_letter():
 def test_what_is_no_table_of_strings_is_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         table(["model", "bits"], rows)
+
+
+@pytest.mark.parametrize("value, digits, text", [
+    (0.456, 2, ".46"), (-0.456, 2, "−.46"), (-0.001, 2, ".00"), (1.0, 2, "1.00"), (10.05, 1, "10.1"), (-10.0, 0, "−10"),
+    (0.0, 0, "0"), (-0.9996, 3, "−1.000"),
+])
+def test_a_number(value, digits, text):
+    assert number(value, digits) == text
+
+
+def test_mean_and_standard_error_by_hand():
+    """Of 1, 2, 3, 6: mean 3, variance 14/3, error the root of 14/12."""
+    assert with_error([1, 2, 3, 6]) == "3.00\u00a0±\u00a01.08"
+    assert with_error([0.1, -0.3], 3) == "−.100\u00a0±\u00a0.200"
+
+
+def test_one_value_has_no_error():
+    with pytest.raises(ValueError, match="values must be at least two, for an error, got 1"):
+        with_error([1.0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,27 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     number of cells than the header, or a cell is no string.
     """
     lines = [tuple(header), *map(tuple, rows)]
-    for number, line in enumerate(lines):
+    for place, line in enumerate(lines):
         if len(line) != len(lines[0]):
-            raise ValueError(f"rows[{number - 1}] has {len(line)} cells; the header has {len(lines[0])}")
+            raise ValueError(f"rows[{place - 1}] has {len(line)} cells; the header has {len(lines[0])}")
         wrong = [cell for cell in line if not isinstance(cell, str)]
         if wrong:
             raise ValueError(f"a cell of a table is {wrong[0]!r}; expected a string, rounded as it is to be read")
     return Table(lines[0], tuple(lines[1:]))
+
+
+def with_error(values: Sequence[float], digits: int = 2) -> str:
+    """The mean of measurements that do not depend on one another, and its standard error: `.46 ± .03`.
+
+    The error is the standard deviation, with N - 1, over the root of N. Raises ValueError for fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values must be at least two, for an error, got {len(values)}")
+    error = stdev(values) / len(values) ** 0.5
+    return f"{number(mean(values), digits)}\u00a0±\u00a0{number(error, digits)}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number as the tables write it: so many decimals, a minus sign that is one, no zero before the point: `−.05`."""
+    text = f"{value:z.{digits}f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
