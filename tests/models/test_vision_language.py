@@ -107,9 +107,9 @@ def test_it_overfits_one_batch():
                            GPT(GPTConfig(vocabulary=11, max_length=8, width=16, num_heads=2, num_layers=1)))
     images, tokens, answers = draw(8, 3, 16, 16), torch.tensor([[5, MARK, 0]] * 8), torch.arange(3, 11)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(150):
+    for _ in range(80):
         loss = answer_loss(model(images, tokens), tokens, answers, MARK)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.05 and (at_mark(model.eval()(images, tokens), tokens, MARK).argmax(1) == answers).float().mean() > 0.8
+    assert loss.item() < 0.05 and torch.equal(at_mark(model(images, tokens), tokens, MARK).argmax(1), answers)

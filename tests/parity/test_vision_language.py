@@ -1,4 +1,4 @@
-"""A picture before the words: GPT-2 of transformers given embeddings, for the causal form, and the sums written out, for ours."""
+"""A picture before the words: causal it is GPT-2 of transformers given embeddings; with the prefix, its sums written out."""
 
 import torch
 from hypothesis import given, settings
@@ -51,7 +51,7 @@ def test_causal_is_gpt2_given_embeddings(seed, batch, words, heads, layers, per_
 @settings(max_examples=25)
 @given(**SIZES)
 def test_with_the_prefix_it_is_gpt2_given_the_mask(seed, batch, words, heads, layers, per_head, dtype):
-    """An additive mask of four dimensions takes the place of GPT-2's own; the prefix is written out here."""
+    """The blocks of GPT-2 step by step, attention with the prefix as an explicit mask."""
     reference, ours = pair(dtype, False, seed, heads, layers, per_head)
     images, tokens = torch.randn(batch, 3, 8, 8, dtype=dtype), torch.randint(31, (batch, words))
     length = 4 + words
