@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python experiments/train_vision_language.py experiments/records/vision_language.json
 
 First convolutions learn the shape and the color of the training pictures; then they stay as they are, and a GPT of two layers
-learns to answer with their output before its words. Beside the record stand the weights of seed 0 of two arms, "picture" and
-"premises" (vision_language.safetensors, float16). The record is written after every run; a second call goes on from there.
+learns to answer with their output before its words. Beside the record stand the weights of seed 0 of three arms, "picture",
+"balanced" and "premises" (vision_language.safetensors, float16). The record is written after every run; a second call goes on
+where it stopped.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from tutorlib.data.easy_vqa import (
     premise,
     question_tokens,
     to_input,
+    words,
 )
 from tutorlib.device import seed_everything
 from tutorlib.layers import fold_batch_norms
@@ -48,8 +50,8 @@ SEEDS = (0, 1, 2)
 EYE_STEPS, STEPS, BATCH, RATE = 400, 1400, 64, 4e-3
 FIRST = 3  # losses at the start, which another machine can repeat
 EVERY = 100  # steps between two points of a curve
-ARMS = ("picture", "text alone", "balanced", "premises", "eyes untrained")
-KEPT = ("picture", "premises")  # whose weights of seed 0 are kept
+ARMS = ("picture", "text alone", "balanced", "premises")
+KEPT = ("picture", "balanced", "premises")  # whose weights of seed 0 are kept
 KINDS = ("yes or no", "shape", "color")
 
 
@@ -167,8 +169,6 @@ def new_model(stem: nn.Module) -> VisionLanguage:
 def prepare(run: Run, part: Material, eyes: Eyes) -> tuple[VisionLanguage, Material]:
     """The model of a run, from its seed, and what it is trained on."""
     seed_everything(run.seed)
-    if run.arm == "eyes untrained":
-        return new_model(ConvolutionalStem()), part
     stem = fold_batch_norms(eyes.stem).requires_grad_(False)
     if run.arm == "text alone":
         part = part._replace(pictures=torch.zeros_like(part.pictures))
@@ -212,13 +212,17 @@ def counted(part: Material) -> dict[str, int]:
 
 
 def groups(part: Material, usual: dict[str, int]) -> dict[str, Tensor]:
-    """Which questions (Q,) belong to a kind, to all, and to the yes-or-no questions whose usual answer is right, or wrong."""
+    """Which questions (Q,) belong to a kind, to all, and to the yes-or-no questions whose usual answer is right, or wrong.
+
+    The last are also given by what they ask for, a shape or a color.
+    """
     kinds = [kind(question) for question in part.questions]
     found = {name: torch.tensor([each == name for each in kinds]) for name in KINDS}
     common = torch.tensor([usual[question] for question in part.questions])
-    return found | {"all": torch.ones(len(kinds), dtype=torch.bool),
-            "as usual": found["yes or no"] & (common == part.answers),
-            "against the usual": found["yes or no"] & (common != part.answers)}
+    of_shape = torch.tensor([bool(set(words(question)) & set(SHAPES)) for question in part.questions])
+    against = found["yes or no"] & (common != part.answers)
+    return found | {"all": torch.ones(len(kinds), dtype=torch.bool), "as usual": found["yes or no"] & ~against,
+                    "against the usual": against, "against, shape": against & of_shape, "against, color": against & ~of_shape}
 
 
 def shares(right: Tensor, parts: dict[str, Tensor]) -> dict[str, float]:
@@ -281,11 +285,11 @@ def false(model: VisionLanguage, part: Material) -> dict[str, dict]:
                               questions=[q for q, row in zip(part.questions, rows.tolist(), strict=True) if row])
         lie = with_premises(asked, about, 1.0, 7)
         true_, false_ = (probabilities(model, each.pictures, each.picture, each.tokens) for each in (asked, lie))
-        words = torch.where(torch.arange(len(VOCABULARY)) == none, 0.0, false_)  # (Q, V): without none
+        said = torch.where(torch.arange(len(VOCABULARY)) == none, 0.0, false_)  # (Q, V): without none
         result[name] = {"true, right": (true_.argmax(-1) == asked.answers).float().mean().item(),
                         "false, none": (false_.argmax(-1) == none).float().mean().item(),
                         "false, as if true": (false_.argmax(-1) == asked.answers).float().mean().item(),
-                        "sure": {str(least): (words.max(-1).values >= least).float().mean().item() for least in THRESHOLDS}}
+                        "sure": {str(least): (said.max(-1).values >= least).float().mean().item() for least in THRESHOLDS}}
     return result
 
 
@@ -328,7 +332,7 @@ def baselines(part: Material, test: Material) -> dict:
 
 
 def load_weights(path: Path) -> nn.ModuleDict:
-    """The models of seed 0, "picture" and "premises", in float32. Raises FileNotFoundError where there is no file."""
+    """The models of seed 0 of the arms `KEPT`, in float32. Raises FileNotFoundError where there is no file."""
     return load_half(kept(), path)
 
 
@@ -353,6 +357,7 @@ def main() -> None:
             eyes = {run.seed: train_eyes(part, run.seed)}
         found, model = perform(run, part, test, eyes[run.seed])
         record["runs"].append(found)
+        record["runs"].sort(key=lambda each: runs().index(Run(each["arm"], each["seed"])))
         if run.seed == 0 and run.arm in KEPT:
             models[run.arm].load_state_dict(model.state_dict())
             save_half(models, weights)

@@ -8,43 +8,43 @@ from tutorlib.exercises.sheet import ExerciseSheet
 check = ExerciseSheet()
 
 
-# 1: who may see whom
+# 1: one row of picture and words
 
-def with_prefix(pictures, words):
-    length = pictures + words
-    mask = torch.ones(length, length, dtype=torch.bool).tril()
-    mask[:pictures, :pictures] = True
-    return mask
-
-
-def all_causal(pictures, words):
-    return torch.ones(pictures + words, pictures + words, dtype=torch.bool).tril()
+def one_row(grid, matrix, words, places):
+    picture = grid.flatten(2).mT @ matrix  # (B, N, D)
+    row = torch.cat([picture, words], dim=1)  # (B, N + T, D)
+    return row + places[:row.size(1)]
 
 
-def all_see_all(pictures, words):
-    return torch.ones(pictures + words, pictures + words, dtype=torch.bool)
+def words_first(grid, matrix, words, places):
+    row = torch.cat([words, grid.flatten(2).mT @ matrix], dim=1)
+    return row + places[:row.size(1)]
 
 
-def picture_sees_words(pictures, words):
-    mask = with_prefix(pictures, words)
-    mask[:pictures] = True
-    return mask
+def cut_anew(grid, matrix, words, places):
+    picture = grid.reshape(len(grid), -1, grid.size(1)) @ matrix
+    row = torch.cat([picture, words], dim=1)
+    return row + places[:row.size(1)]
 
 
-def words_do_not_see(pictures, words):
-    mask = with_prefix(pictures, words)
-    mask[pictures:, :pictures] = False
-    return mask
+def places_of_words_from_zero(grid, matrix, words, places):
+    picture = grid.flatten(2).mT @ matrix
+    return torch.cat([picture + places[:picture.size(1)], words + places[:words.size(1)]], dim=1)
 
 
-@check.exercise(1, "Who may see whom", reference=with_prefix, mistakes=[
-    (all_causal, "The tokens of the picture have no order: let all of them see each other."),
-    (all_see_all, "A word may not see the words behind it."),
-    (picture_sees_words, "The picture's tokens see the picture only; what they are must not depend on the question."),
-    (words_do_not_see, "The words are there to ask the picture: let them see all of it."),
+def column_by_column(grid, matrix, words, places):
+    return one_row(grid.mT, matrix, words, places)
+
+
+@check.exercise(1, "One row of picture and words", reference=one_row, mistakes=[
+    (words_first, "The picture stands before the words, so that every word may see it."),
+    (cut_anew, "A reshape mixes places: bring the E numbers of one place together, by a transpose."),
+    (places_of_words_from_zero, "The first word stands behind the picture: its place is number N."),
+    (column_by_column, "Read the grid row by row."),
 ])
-def check_mask(answer):
-    return [answer(3, 4), answer(1, 2), answer(4, 1)]
+def check_row(answer):
+    grid, matrix = torch.randn(2, 5, 3, 4), torch.randn(5, 6)  # (B, E, h, w), (E, D)
+    return answer(grid, matrix, torch.randn(2, 4, 6), torch.randn(20, 6))
 
 
 # 2: what counting gets

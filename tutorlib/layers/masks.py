@@ -20,7 +20,7 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device | str | No
     return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
 
 
-def prefix_mask(prefix: int, length: int, device: torch.device | str | None = None) -> Tensor:
+def prefix_causal_mask(prefix: int, length: int, device: torch.device | str | None = None) -> Tensor:
     """Causal, but that the first `prefix` positions all see each other: (length, length) boolean, True = may attend.
 
     The parts of a picture have no order, the words behind it have (Raffel et al. 2020, section 3.2: prefix language model).

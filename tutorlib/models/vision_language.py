@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tutorlib.layers import ConvNorm, prefix_mask
+from tutorlib.layers import ConvNorm, prefix_causal_mask
 from tutorlib.layers.arguments import check_length, check_tokens
 from tutorlib.models.gpt import GPT
 
@@ -58,7 +58,7 @@ class VisionLanguage(nn.Module):
 
     def mask(self, prefix: int, length: int, device: torch.device) -> Tensor:
         """Who may see whom: (N + T, N + T) boolean."""
-        return prefix_mask(prefix, length, device)
+        return prefix_causal_mask(prefix, length, device)
 
 
 def answer_loss(logits: Tensor, tokens: Tensor, answers: Tensor, mark: int) -> Tensor:
