@@ -9,6 +9,7 @@ from tutorlib.layers import (
     blockwise_attention,
     causal_mask,
     masked_softmax,
+    prefix_causal_mask,
     scaled_dot_product_attention,
 )
 
@@ -219,3 +220,12 @@ def test_integers_are_no_states():
     numbers = torch.ones(1, 2, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match="query, key and value must be floating point, got torch.int64"):
         scaled_dot_product_attention(numbers, numbers, numbers)
+
+
+def test_a_prefix_sees_itself_and_the_rest_is_causal(device):
+    expected = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool, device=device)
+    assert torch.equal(prefix_causal_mask(2, 4, device), expected)
+    assert torch.equal(prefix_causal_mask(0, 3), causal_mask(3, 3)) and prefix_causal_mask(3, 3).all()
+    for prefix in (-1, 4):
+        with pytest.raises(ValueError, match=f"prefix must lie in 0 to length=3, got {prefix}"):
+            prefix_causal_mask(prefix, 3)

@@ -24,7 +24,7 @@ from tutorlib.layers.linear_attention import (
     linear_attention,
     linear_attention_by_steps,
 )
-from tutorlib.layers.masks import causal_mask, masked_softmax
+from tutorlib.layers.masks import causal_mask, masked_softmax, prefix_causal_mask
 from tutorlib.layers.normalization import BatchNorm, LayerNorm, RMSNorm, batch_norm, layer_norm, rms_norm
 from tutorlib.layers.position import LearnedPosition, RotaryPosition, SinusoidalPosition, sinusoidal_table
 from tutorlib.layers.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
@@ -87,6 +87,7 @@ __all__ = [
     "masked_softmax",
     "max_pool2d",
     "output_size",
+    "prefix_causal_mask",
     "receptive_field",
     "rms_norm",
     "scaled_dot_product_attention",

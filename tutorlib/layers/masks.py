@@ -20,6 +20,19 @@ def causal_mask(num_queries: int, num_keys: int, device: torch.device | str | No
     return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(num_keys - num_queries)
 
 
+def prefix_causal_mask(prefix: int, length: int, device: torch.device | str | None = None) -> Tensor:
+    """Causal, but that the first `prefix` positions all see each other: (length, length) boolean, True = may attend.
+
+    The parts of a picture have no order, the words behind it have (Raffel et al. 2020, section 3.2: prefix language model).
+    Raises ValueError unless 0 <= prefix <= length.
+    """
+    if not 0 <= prefix <= length:
+        raise ValueError(f"prefix must lie in 0 to length={length}, got {prefix}")
+    mask = causal_mask(length, length, device)  # (length, length)
+    mask[:prefix, :prefix] = True
+    return mask
+
+
 def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax over the last dimension, among the allowed entries only; a row with none allowed is all zeros.
 

@@ -21,6 +21,7 @@ from tutorlib.models.resnet import ResNet
 from tutorlib.models.transformer import Transformer, TransformerConfig
 from tutorlib.models.unet import UNet
 from tutorlib.models.vae import VAE
+from tutorlib.models.vision_language import VisionLanguage
 from tutorlib.models.vit import ViT, ViTConfig
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "UNet",
     "ViT",
     "ViTConfig",
+    "VisionLanguage",
 ]

@@ -1,0 +1,149 @@
+"""The record of the small vision-language models: its parts are what they say, its scores those of its weights."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+
+from tutorlib.data.easy_vqa import COLORS, NONE, SHAPES, VOCABULARY, kind, load_questions, premise, question_tokens
+
+ROOT = Path(__file__).parents[2] / "experiments"
+TOOL = ROOT / "train_vision_language.py"
+RECORD = ROOT / "records" / "vision_language.json"
+DRAWING = ROOT.parent / "book" / "drawings" / "vlm-premise.svg"
+TOLERANCE = 0.01  # nats: float32 sums in another order, after three steps
+
+
+@pytest.fixture(scope="module")
+def test_part(program):
+    return program["material"](load_questions("test"))
+
+
+def few(program, questions, answers):
+    """Questions about one gray picture."""
+    return program["Material"](torch.zeros(1, 3, 32, 32), torch.zeros(len(questions), dtype=torch.long),
+                               question_tokens(questions), torch.tensor(VOCABULARY.encode(answers)), questions)
+
+
+def test_balanced_questions_are_as_many_and_half_of_them_yes(program, test_part):
+    new = program["balanced"](test_part, 0)
+    yes = VOCABULARY.encode(["yes"])[0]
+    before = Counter(test_part.questions)
+    answers = {question: [] for question in new.questions}
+    for question, answer in zip(new.questions, new.answers.tolist(), strict=True):
+        answers[question].append(answer == yes)
+    for question, found in answers.items():
+        if kind(question) == "yes or no":
+            assert sum(found) == len(found) // 2 and before[question] - len(found) in (0, 1)
+    assert torch.equal(new.tokens, question_tokens(new.questions))
+    assert Counter(q for q in new.questions if kind(q) != "yes or no") == Counter(
+        q for q in test_part.questions if kind(q) != "yes or no")
+
+
+def test_a_balanced_row_keeps_its_picture_and_answer(program, test_part):
+    rows = {*zip(test_part.questions, test_part.picture.tolist(), test_part.answers.tolist(), strict=True)}
+    new = program["balanced"](test_part, 1)
+    assert {*zip(new.questions, new.picture.tolist(), new.answers.tolist(), strict=True)} <= rows
+
+
+def test_false_premises_change_the_word_and_the_answer_of_about_half(program, test_part):
+    new, none = program["with_premises"](test_part, SHAPES, 0.5, 0), VOCABULARY.encode([NONE])[0]
+    changed = [row for row, (old, other) in enumerate(zip(test_part.questions, new.questions, strict=True)) if old != other]
+    assert all(premise(test_part.questions[row]) in SHAPES and new.answers[row] == none for row in changed)
+    assert 0.4 < len(changed) / sum(premise(q) in SHAPES for q in test_part.questions) < 0.6
+    others = [row for row in range(len(new.questions)) if row not in set(changed)]
+    assert torch.equal(new.answers[others], test_part.answers[others])
+    assert torch.equal(new.tokens, question_tokens(new.questions)) and torch.equal(new.picture, test_part.picture)
+
+
+def test_labels_are_what_the_answers_name(program):
+    part = few(program, ["what color is the shape?", "is there a circle?", "what shape is present?"], ["red", "no", "triangle"])
+    assert program["labels"](part).tolist() == [[SHAPES.index("triangle"), COLORS.index("red")]]
+
+
+def test_groups_by_the_usual_answer(program):
+    part = few(program, ["is there a circle?"] * 3 + ["what shape is present?"], ["no", "no", "yes", "circle"])
+    found = program["groups"](part, program["counted"](part))
+    assert found["as usual"].tolist() == [True, True, False, False]
+    assert found["against the usual"].tolist() == [False, False, True, False]
+    assert found["shape"].tolist() == [False, False, False, True] and found["all"].all()
+
+
+def test_rules_answer_what_perfect_heads_see(program, test_part):
+    shown = program["labels"](test_part)
+
+    class Perfect(torch.nn.Module):
+        def forward(self, images):
+            return [torch.nn.functional.one_hot(shown[:, i].clamp_min(0), n).float() for i, n in enumerate((3, 8))]
+
+    known = (shown >= 0).all(1)[test_part.picture]
+    assert known.sum() > 5000 and program["rules"](Perfect(), test_part)[known].all()
+
+
+def test_another_picture_is_never_the_own(program, test_part):
+    other = program["swapped"](test_part)
+    assert (other != test_part.picture).all() and other.min() >= 0 and other.max() < 1000
+
+
+def test_coverage(program):
+    found = program["coverage"](torch.tensor([0.4, 0.6, 0.95, 0.999]), torch.tensor([False, False, True, True]))
+    assert found == {"0.0": [1.0, 0.5], "0.5": [0.75, pytest.approx(2 / 3)], "0.9": [0.5, 1.0], "0.99": [0.25, 1.0]}
+
+
+def test_text_alone_is_shown_no_picture_and_trained_eyes_stay(program):
+    part = few(program, ["is there a circle?"] * 64, ["no"] * 64)._replace(pictures=torch.rand(1, 3, 32, 32))
+    eyes = program["Eyes"]().eval()
+    model, shown = program["prepare"](program["Run"]("text alone", 0), part, eyes)
+    assert not shown.pictures.any() and not any(p.requires_grad for p in model.vision.parameters())
+    before = [p.clone() for p in model.vision.parameters()]
+    trained = program["fit"](program["Run"]("text alone", 0), part, eyes, steps=2)[0]
+    assert all(torch.equal(p, q) for p, q in zip(trained.vision.parameters(), before, strict=True))
+
+
+def test_record_is_whole(program, record):
+    assert [program["Run"](found["arm"], found["seed"]) for found in record["runs"]] == program["runs"]()
+    assert record["settings"] == {"steps": program["STEPS"], "eye steps": program["EYE_STEPS"], "batch": program["BATCH"],
+                                  "rate": program["RATE"]}
+
+
+def test_the_weights_beside_the_record_score_as_it_says(program, record, test_part):
+    """Of a fifth of the questions, whose share right is within four of its errors of that of all."""
+    models = program["load_weights"](RECORD.with_suffix(".safetensors"))
+    rows = slice(0, None, 5)
+    for arm, model in models.items():
+        found = program["probabilities"](model, test_part.pictures, test_part.picture[rows], test_part.tokens[rows])
+        right = (found.argmax(-1) == test_part.answers[rows]).float().mean().item()
+        expected = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (arm, 0))["scores"]
+        if arm == "picture":
+            assert right == pytest.approx(expected["own picture"]["all"], abs=0.025)
+        assert program["false"](model, test_part)["shape"]["false, none"] == pytest.approx(
+            expected["false"]["shape"]["false, none"], abs=0.01)
+
+
+def test_the_drawing_shows_the_numbers_of_the_record(record):
+    shown = dict(re.findall(r'data-of="(.*?)".*?>(.*?)</text>', DRAWING.read_text("utf8")))
+    assert len(shown) == 2
+    for name, text in shown.items():
+        arm, key = name.split(" | ")
+        score = mean(run["scores"]["false"]["shape"][key] for run in record["runs"] if run["arm"] == arm)
+        assert text == f"{score:.2f}".replace("0.", ".", 1)
+
+
+@pytest.mark.slow
+def test_eyes_learn_and_the_first_losses_behind_them_are_those_of_the_record(program, record):
+    part = program["material"](load_questions("train"))
+    eyes = program["train_eyes"](part, 1)
+    for found in record["runs"]:
+        if found["seed"] == 1 and found["arm"] in ("picture", "premises"):
+            losses = program["fit"](program["Run"](found["arm"], 1), part, eyes, steps=program["FIRST"])[1]
+            assert losses == pytest.approx(found["losses"], abs=0.1)  # 400 steps of the eyes lie before
+
+
+def test_refuses_unknown_arguments(program, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        program["main"]()
+    assert "--color" in capsys.readouterr().err
