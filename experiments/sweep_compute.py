@@ -4,7 +4,7 @@
 
 Four parts. The sweep trains GPTs of two layers on characters of a Bible with equal FLOPs, several widths a budget; when the
 smaller budgets are done the script writes into the record what it expects of the largest, and only then runs that. The
-repeats train one of the widths on ever more text, and on the same amount of reading from ever less text. The last two train
+repeats train one of the widths on ever more text, and on the same amount of reading from ever less text, beside what counting learns from the text. The last two train
 a small network on handwritten digits, some of them wrongly labeled, or chosen by how typical they are. The record is written
 after every run; a second call goes on where it stopped.
 """
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutorlib.baselines.ngram import KneserNey
 from tutorlib.data.batches import RandomWindows, ShuffledBatches, numbered_generator
 from tutorlib.data.bible import load_bible
 from tutorlib.data.digits import Images, load_digits
@@ -41,6 +42,7 @@ RATE = 0.4  # over the width; half and twice of it were tried at three budgets a
 WIDTH = 48  # of the repeats
 FRESH = (2**15, 2**16, 2**17, 2**18, 2**19, 2**20)  # tokens, each read once
 READ, TIMES = 2**19, (2, 4, 8, 16, 32, 64)  # tokens read, from READ / times different ones
+ORDERS = {**dict.fromkeys((*FRESH, 2**21), 7), 2**20 + 1: 1}  # characters that are counted, and how many in a row
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8)
 LABELS = (50, 100, 200, 400, 800, 1600, 3500)
 KEEP, FOLDS = (5, 20, 80, 320), (0, 1, 2, 3, 4)  # of each digit; a fold tests on a fifth of all digits
@@ -69,6 +71,7 @@ def runs(largest: bool) -> list[Run]:
         planned += [Run("repeats", READ, str(times), seed) for times in TIMES]
         planned += [Run("noise", share, "network", seed) for share in NOISE]
         planned += [Run("labels", count, "network", seed) for count in LABELS]
+    planned += [Run("counting", tokens, str(order), 0) for tokens, order in ORDERS.items()]
     return planned + [Run("selection", keep, rule, fold) for fold in FOLDS for keep in KEEP for rule in RULES]
 
 
@@ -84,11 +87,14 @@ class Corpus(NamedTuple):
 
 
 @cache
+def tokenizer() -> CharacterTokenizer:
+    return CharacterTokenizer("\n" + "".join("".join(chapters) for chapters in load_bible()))
+
+
+@cache
 def corpus() -> Corpus:
-    texts = ["\n\n".join(chapters) for chapters in load_bible()]
-    tokenizer = CharacterTokenizer("".join(texts))
-    train_text, unseen = (torch.tensor(tokenizer.encode(text)) for text in texts)
-    return Corpus(train_text, unseen.unfold(0, LENGTH + 1, 189)[:2048], len(tokenizer))
+    train_text, unseen = (torch.tensor(tokenizer().encode("\n\n".join(chapters))) for chapters in load_bible())
+    return Corpus(train_text, unseen.unfold(0, LENGTH + 1, 189)[:2048], len(tokenizer()))
 
 
 def new_gpt(width: int, seed: int) -> GPT:
@@ -147,6 +153,16 @@ def repeats(run: Run, upto: int | None = None) -> dict:
     unique = int(run.amount) // int(run.arm)
     batches = ShuffledBatches(*pieces(unique, run.seed), batch_size=BATCH, seed=run.seed)
     return read(new_gpt(WIDTH, run.seed), batches, WIDTH, int(run.amount) // TOKENS, upto) | {"unique": unique}
+
+
+def counting(run: Run) -> dict:
+    """What an n-gram model loses that has counted as many characters: chapters of the Bible, shuffled, cut off there."""
+    chapters, _ = load_bible()
+    order = torch.randperm(len(chapters), generator=numbered_generator(run.seed, 0)).tolist()
+    text = "\n\n".join(chapters[place] for place in order)[:int(run.amount)]
+    ids = torch.tensor(tokenizer().encode(text))
+    logits = KneserNey(ids, corpus().vocabulary, int(run.arm))(corpus().held_out[:, :-1])  # (W, T, V)
+    return {"loss": round(token_cross_entropy(logits.float(), corpus().held_out[:, 1:]).item(), 4)}
 
 
 # -- what the smaller budgets say of the largest ------------------------------------------------------------------------
@@ -261,7 +277,8 @@ def selection(run: Run) -> dict:
 
 # -- the record --------------------------------------------------------------------------------------------------------
 
-PARTS = {"sweep": sweep, "repeats": repeats, "noise": noise, "labels": labels, "selection": selection}
+PARTS = {"sweep": sweep, "repeats": repeats, "noise": noise, "labels": labels, "counting": counting,
+         "selection": selection}
 
 
 def perform(run: Run) -> dict:

@@ -48,7 +48,7 @@ def test_every_comparison_has_all_seeds(program):
     assert len(set(planned)) == len(planned)
     counts = Counter(run._replace(seed=0) for run in planned)
     assert {(run.part, count) for run, count in counts.items()} == {
-        ("sweep", 3), ("repeats", 3), ("noise", 3), ("labels", 3), ("selection", 5)}
+        ("sweep", 3), ("repeats", 3), ("noise", 3), ("labels", 3), ("counting", 1), ("selection", 5)}
 
 
 def test_the_largest_budget_is_foretold_from_the_smaller_ones(program):
@@ -83,7 +83,10 @@ def test_a_network_learns_its_digits(program):
 @recorded
 def test_record_is_whole(program, record):
     found = [program["Run"](**{field: run[field] for field in program["Run"]._fields}) for run in record["runs"]]
-    assert found == program["runs"](False) + program["runs"](True)
+    assert sorted(found) == sorted(program["runs"](False) + program["runs"](True))
+    assert [run for run in found if run.amount == program["LARGEST"]] == program["runs"](True)  # and after the smaller ones
+    last = max(place for place, run in enumerate(found) if run.part == "sweep" and run.amount < program["LARGEST"])
+    assert all(place > last for place, run in enumerate(found) if run.amount == program["LARGEST"])
 
 
 @recorded
