@@ -4,9 +4,9 @@
 
 Four parts. The sweep trains GPTs of two layers on characters of a Bible with equal FLOPs, several widths a budget; when the
 smaller budgets are done the script writes into the record what it expects of the largest, and only then runs that. The
-repeats train one of the widths on ever more text, and on the same amount of reading from ever less text, beside what counting learns from the text. The last two train
-a small network on handwritten digits, some of them wrongly labeled, or chosen by how typical they are. The record is written
-after every run; a second call goes on where it stopped.
+repeats train one of the widths on ever more text, and on the same amount of reading from ever less text; beside them stands
+what counting learns from the text. The last two train a small network on handwritten digits, some of them wrongly labeled,
+or chosen by how typical they are. The record is written after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -40,9 +40,10 @@ SWEEP = {2e10: (10, 12, 16, 20, 24, 32), 6e10: (12, 16, 20, 24, 32, 48), 2e11: (
 LARGEST = max(SWEEP)
 RATE = 0.4  # over the width; half and twice of it were tried at three budgets and won at most .02
 WIDTH = 48  # of the repeats
-FRESH = (2**15, 2**16, 2**17, 2**18, 2**19, 2**20)  # tokens, each read once
+FRESH, MOST = (2**15, 2**16, 2**17, 2**18, 2**19, 2**20), 2**21  # tokens, each read once; MOST is foretold from those
+FROM = 2**17  # tokens of the smallest run that the law of the text is fitted to: 256 steps
 READ, TIMES = 2**19, (2, 4, 8, 16, 32, 64)  # tokens read, from READ / times different ones
-ORDERS = {**dict.fromkeys((*FRESH, 2**21), 7), 2**20 + 1: 1}  # characters that are counted, and how many in a row
+COUNTED = [(tokens, 7) for tokens in (*FRESH, MOST)] + [(2**20, 1)]  # characters, and how many in a row are counted
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8)
 LABELS = (50, 100, 200, 400, 800, 1600, 3500)
 KEEP, FOLDS = (5, 20, 80, 320), (0, 1, 2, 3, 4)  # of each digit; a fold tests on a fifth of all digits
@@ -60,10 +61,12 @@ class Run(NamedTuple):
     seed: int
 
 
-def runs(largest: bool) -> list[Run]:
-    """Seed by seed; the largest budget apart, after its prediction."""
-    if largest:
+def runs(stage: int) -> list[Run]:
+    """Seed by seed. Stage 0 is all but the largest budget, stage 1, and the most text, stage 2, each after its prediction."""
+    if stage == 1:
         return [Run("sweep", LARGEST, str(width), seed) for seed in SEEDS for width in SWEEP[LARGEST]]
+    if stage == 2:
+        return [Run("repeats", MOST, "1", seed) for seed in SEEDS]
     planned = []
     for seed in SEEDS:
         planned += [Run("sweep", budget, str(width), seed) for budget in SWEEP if budget < LARGEST for width in SWEEP[budget]]
@@ -71,7 +74,7 @@ def runs(largest: bool) -> list[Run]:
         planned += [Run("repeats", READ, str(times), seed) for times in TIMES]
         planned += [Run("noise", share, "network", seed) for share in NOISE]
         planned += [Run("labels", count, "network", seed) for count in LABELS]
-    planned += [Run("counting", tokens, str(order), 0) for tokens, order in ORDERS.items()]
+    planned += [Run("counting", tokens, str(order), 0) for tokens, order in COUNTED]
     return planned + [Run("selection", keep, rule, fold) for fold in FOLDS for keep in KEEP for rule in RULES]
 
 
@@ -195,6 +198,18 @@ def expected(found: list[dict]) -> dict:
             "seconds": {width: round(LARGEST / rates[min(rates, key=lambda w: abs(w - width))], 1) for width in SWEEP[LARGEST]}}
 
 
+def expected_text(found: list[dict]) -> dict:
+    """The loss on the most text, by a law of the number of tokens: fitted from `FROM` tokens on, and to all."""
+    fresh = [run for run in found if run["part"] == "repeats" and run["arm"] == "1" and run["amount"] < MOST]
+    return {f"from {least}": _text_law([run for run in fresh if run["amount"] >= least]) for least in (FROM, FRESH[0])}
+
+
+def _text_law(found: list[dict]) -> dict:
+    law = fit_scaling_law(torch.tensor([[run["amount"]] for run in found]), torch.tensor([run["loss"] for run in found]))
+    return {"floor": round(law.floor, 4), "scale": round(law.scales.item(), 4), "exponent": round(law.exponents.item(), 4),
+            "loss": round(law.predict(torch.tensor([[float(MOST)]])).item(), 4)}
+
+
 def bottom(found: list[dict], budget: float, seeds: tuple[int, ...]):
     """The parabola through the runs of one budget."""
     chosen = [run for run in found if run["part"] == "sweep" and run["amount"] == budget and run["seed"] in seeds]
@@ -234,7 +249,7 @@ def nearest(rows: Tensor, labels: Tensor, asked: Tensor, count: int) -> Tensor:
 
 
 def noise(run: Run) -> dict:
-    """The network to the end; stopped where the spoiled validation labels like it best; neighbors, as many as they like best."""
+    """The network to the end; stopped where the spoiled validation labels like it best; neighbors, as many as these like."""
     (rows, labels), (valid, checked), test = digits()
     dice = numbered_generator(run.seed, round(10 * run.amount))
     spoiled, checked = (wrong_labels(each, run.amount, 10, generator=dice) for each in (labels, checked))
@@ -303,16 +318,16 @@ def main() -> None:
     path = parser.parse_args().record
     record = json.loads(path.read_text()) if path.exists() else {
         **surroundings(), "product_rate": float(f"{product_rate():.3g}"), "runs": []}
-    for largest in (False, True):
+    for stage, foretell in enumerate((None, expected, expected_text)):
+        if foretell and foretell.__name__ not in record:  # before any run of this stage, and never again
+            record[foretell.__name__] = foretell(record["runs"])
+            path.write_text(json.dumps(record, indent=1) + "\n")
         done = {Run(**{field: found[field] for field in Run._fields}) for found in record["runs"]}
-        for run in runs(largest):
+        for run in runs(stage):
             if run not in done:
                 record["runs"].append(perform(run))
                 path.write_text(json.dumps(record, indent=1) + "\n")
                 print(record["runs"][-1], flush=True)
-        if "expected" not in record:  # before any run of the largest budget, and never again
-            record["expected"] = expected(record["runs"])
-            path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

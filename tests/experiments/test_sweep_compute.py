@@ -26,6 +26,10 @@ def record():
     return json.loads(RECORD.read_text())
 
 
+def planned(program):
+    return [run for stage in range(3) for run in program["runs"](stage)]
+
+
 def test_every_budget_is_spent(program):
     for budget, widths in program["SWEEP"].items():
         for width in widths:
@@ -44,9 +48,9 @@ def test_pieces_are_of_the_text_and_each_once(program):
 
 
 def test_every_comparison_has_all_seeds(program):
-    planned = program["runs"](False) + program["runs"](True)
-    assert len(set(planned)) == len(planned)
-    counts = Counter(run._replace(seed=0) for run in planned)
+    everything = planned(program)
+    assert len(set(everything)) == len(everything)
+    counts = Counter(run._replace(seed=0) for run in everything)
     assert {(run.part, count) for run, count in counts.items()} == {
         ("sweep", 3), ("repeats", 3), ("noise", 3), ("labels", 3), ("counting", 1), ("selection", 5)}
 
@@ -54,7 +58,7 @@ def test_every_comparison_has_all_seeds(program):
 def test_the_largest_budget_is_foretold_from_the_smaller_ones(program):
     """Losses from a known law: the best size grows as the law says, and runs of the largest budget change nothing."""
     found = []
-    for run in program["runs"](False) + program["runs"](True):
+    for run in planned(program):
         if run.part == "sweep":
             size = program["blocks"](int(run.arm))
             tokens = run.amount / program["flops"](int(run.arm))
@@ -83,16 +87,17 @@ def test_a_network_learns_its_digits(program):
 @recorded
 def test_record_is_whole(program, record):
     found = [program["Run"](**{field: run[field] for field in program["Run"]._fields}) for run in record["runs"]]
-    assert sorted(found) == sorted(program["runs"](False) + program["runs"](True))
-    assert [run for run in found if run.amount == program["LARGEST"]] == program["runs"](True)  # and after the smaller ones
-    last = max(place for place, run in enumerate(found) if run.part == "sweep" and run.amount < program["LARGEST"])
-    assert all(place > last for place, run in enumerate(found) if run.amount == program["LARGEST"])
+    assert sorted(found) == sorted(planned(program))
+    for stage, part in ((1, "sweep"), (2, "repeats")):  # what was foretold came after all that it was foretold from
+        last = [place for place, run in enumerate(found) if run in program["runs"](0) and run.part == part][-1]
+        assert all(found.index(run) > last for run in program["runs"](stage))
 
 
 @recorded
 def test_what_was_expected_follows_from_the_record(program, record):
     told, kept = json.loads(json.dumps(program["expected"](record["runs"]))), record["expected"]
     assert told["law size"] == kept["law size"] and told["size"] == pytest.approx(kept["size"], rel=1e-3)
+    assert program["expected_text"](record["runs"]) == record["expected_text"]
     for again, before in zip(told["best"], kept["best"], strict=True):
         assert again == pytest.approx(before, rel=1e-3)
 
