@@ -38,12 +38,12 @@ TOKENS = LENGTH * BATCH  # of a step
 SWEEP = {2e10: (10, 12, 16, 20, 24, 32), 6e10: (12, 16, 20, 24, 32, 48), 2e11: (20, 24, 32, 40, 48, 64),
          1e12: (40, 48, 64, 80, 96)}
 LARGEST = max(SWEEP)
-RATE = 0.4  # over the width; half and twice of it were tried at three budgets and won at most .02
+RATE = 0.4  # over the width; half and twice of it were tried at four budgets and won at most .02
 WIDTH = 48  # of the repeats
 FRESH, MOST = (2**15, 2**16, 2**17, 2**18, 2**19, 2**20), 2**21  # tokens, each read once; MOST is foretold from those
 FROM = 2**17  # tokens of the smallest run that the law of the text is fitted to: 256 steps
 READ, TIMES = 2**19, (2, 4, 8, 16, 32, 64)  # tokens read, from READ / times different ones
-COUNTED = [(tokens, 7) for tokens in (2**13, 2**14, *FRESH, MOST)] + [(2**20, 1)]  # characters, and how many in a row are counted
+COUNTED = [(tokens, 7) for tokens in (2**13, 2**14, *FRESH, MOST)] + [(2**20, 1)]  # characters, and how many in a row
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8)
 LABELS = (50, 100, 200, 400, 800, 1600, 3500)
 KEEP, FOLDS = (5, 20, 80, 320), (0, 1, 2, 3, 4)  # of each digit; a fold tests on a fifth of all digits
