@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
-from tutorlib.evaluation.scaling import ScalingLaw, fit_scaling_law
+from tutorlib.evaluation.scaling import Optimum, ScalingLaw, fit_isoflop, fit_power, fit_scaling_law, training_flops
+from tutorlib.models import GPT, GPTConfig
 
 N = torch.tensor([5e3, 1e4, 3e4, 1e5, 3e5], dtype=torch.float64)
 D = torch.tensor([1e5, 2e5, 4e5, 1e6], dtype=torch.float64)
@@ -74,3 +77,57 @@ def test_refusals():
             law.predict(sizes)
     with pytest.raises(ValueError, match="sizes must be positive and finite, got 0"):
         law.predict(torch.tensor([[1.0, 0.0]]))
+
+
+@pytest.mark.parametrize(("best", "loss", "bend"), [(2e4, 1.8, 0.2), (6e4, 0.5, 1.5)])
+def test_a_parabola_is_found_again(best, loss, bend):
+    truth = Optimum(best, loss, bend)
+    found = fit_isoflop(N, truth.predict(N))
+    assert_close(torch.tensor(found), torch.tensor([best, loss, bend]), rtol=1e-5, atol=0)
+
+
+def test_the_lowest_point_is_that_of_the_law():
+    """With N D = constant the best N of A / N^a + B / D^b is known: a A / N^a = b B / D^b."""
+    law = ScalingLaw(1.2, torch.tensor([20.0, 100.0]).double(), torch.tensor([0.35, 0.4]).double())
+    product = 1e11
+    best = (0.35 * 20 / (0.4 * 100) * product**0.4) ** (1 / 0.75)
+    sizes = best * torch.tensor([0.7, 0.85, 1.0, 1.2, 1.4], dtype=torch.float64)
+    found = fit_isoflop(sizes, law.predict(torch.stack([sizes, product / sizes], 1)))
+    assert_close(found.size, best, rtol=0.02, atol=0)
+
+
+def test_what_has_no_bottom_in_sight_is_refused():
+    with pytest.raises(ValueError, match="losses must have a lowest point in between: the parabola bends down"):
+        fit_isoflop(N, 3 - 0.1 * (N / 3e4).log() ** 2)
+    for best in (1e3, 1e6):  # left and right of all sizes
+        with pytest.raises(ValueError, match=r"the best size must lie between the sizes, 5000 to 3e\+05, got"):
+            fit_isoflop(N, Optimum(best, 1.0, 0.1).predict(N))
+    with pytest.raises(ValueError, match="sizes must have at least 3 different values, got 2"):
+        fit_isoflop(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"sizes and losses must both be \(n,\), got \(5,\) and \(4,\)"):
+        fit_isoflop(N, D)
+    with pytest.raises(ValueError, match="losses must be positive and finite, got nan"):
+        fit_isoflop(N, N * torch.nan)
+
+
+def test_a_power_is_found_again():
+    found = fit_power(N, 0.3 * N**0.6)
+    assert_close(torch.tensor(found), torch.tensor([0.3, 0.6]), rtol=1e-6, atol=0)
+    assert_close(found.predict(1e8), 0.3 * 1e8**0.6, rtol=1e-5, atol=0)
+    with pytest.raises(ValueError, match="x must have at least 2 different values, got 1"):
+        fit_power(torch.ones(3), torch.ones(3))
+    with pytest.raises(ValueError, match="y must be positive and finite, got -1"):
+        fit_power(N, -torch.ones(5))
+    with pytest.raises(ValueError, match=r"x and y must both be \(n,\), got \(5,\) and \(4,\)"):
+        fit_power(N, D)
+
+
+@pytest.mark.parametrize(("vocabulary", "length", "width", "layers"), [(71, 16, 48, 2), (11, 8, 16, 3)])
+def test_training_flops_are_those_that_torch_counts(vocabulary, length, width, layers):
+    model = GPT(GPTConfig(vocabulary, length, width, 1, layers))
+    tokens = torch.zeros(3, length, dtype=torch.long)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the fused kernel is not counted
+        model(tokens).sum().backward()
+    assert counter.get_total_flops() == 3 * length * training_flops(vocabulary, length, width, layers)
+    with pytest.raises(ValueError, match="width must be at least 1, got 0"):
+        training_flops(vocabulary, length, 0, layers)

@@ -1,10 +1,17 @@
-"""Scaling laws: the loss as a floor and a power of each size, L = E + A / N^a + B / D^b (Hoffmann et al. 2022, equation 2)."""
+"""Scaling laws: the loss as a floor and a power of each size, L = E + A / N^a + B / D^b (Hoffmann et al. 2022, equation 2).
 
+Beside them what a budget buys: the FLOPs of a training, the best of several models that cost the same, and the power with
+which the best size grows.
+"""
+
+import math
 from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from tutorlib.arguments import check_counts
 
 ROUNDS, POINTS = 5, 25  # of the search for the exponents: each round looks at POINTS values and then zooms in
 SMALLEST, LARGEST = 0.02, 2.0  # exponents that are looked at
@@ -52,6 +59,76 @@ def fit_scaling_law(sizes: Tensor, losses: Tensor, *, floor: bool = True) -> Sca
     return ScalingLaw(terms[-1].item() if floor else 0.0, terms[:sizes.size(1)], best)
 
 
+class Optimum(NamedTuple):
+    """The lowest point of a parabola in ln N: loss = loss at the best size + bend (ln N - ln size)^2."""
+
+    size: float
+    loss: float
+    bend: float
+
+    def predict(self, sizes: Tensor) -> Tensor:
+        """The loss at sizes (n,) -> (n,). Raises ValueError for sizes that are not positive."""
+        _check_positive("sizes", sizes)
+        return self.loss + self.bend * (sizes.double().log() - math.log(self.size)) ** 2
+
+
+def fit_isoflop(sizes: Tensor, losses: Tensor) -> Optimum:
+    """The best size among models that cost the same: a parabola through losses (n,) in the logarithm of sizes (n,).
+
+    This is the second approach of Hoffmann et al. (2022), section 3.2. Raises ValueError for shapes that do not fit, values
+    that are not positive and finite, fewer than three different sizes, a parabola without a bottom, and a bottom outside the
+    sizes: what lies there was not measured.
+    """
+    sizes, losses = sizes.double(), losses.double()
+    _check_pairs(sizes=sizes, losses=losses)
+    if len(sizes.unique()) < 3:
+        raise ValueError(f"sizes must have at least 3 different values, got {len(sizes.unique())}")
+    middle = sizes.log().mean()
+    x = sizes.log() - middle  # (n,)
+    bend, slope, level = torch.linalg.lstsq(torch.stack([x**2, x, torch.ones_like(x)], 1), losses[:, None]).solution[:, 0]
+    if bend <= 0:
+        raise ValueError(f"losses must have a lowest point in between: the parabola bends down, by {bend:.3g}")
+    size = (middle - slope / (2 * bend)).exp().item()
+    if not sizes.min() < size < sizes.max():
+        raise ValueError(f"the best size must lie between the sizes, {sizes.min():.4g} to {sizes.max():.4g}, got {size:.4g}")
+    return Optimum(size, (level - slope**2 / (4 * bend)).item(), bend.item())
+
+
+class Power(NamedTuple):
+    """y = scale x^exponent."""
+
+    scale: float
+    exponent: float
+
+    def predict(self, x: float) -> float:
+        """y at a positive x."""
+        return self.scale * x**self.exponent
+
+
+def fit_power(x: Tensor, y: Tensor) -> Power:
+    """The line through the logarithms of x (n,) and y (n,), by least squares.
+
+    Raises ValueError for shapes that do not fit, values that are not positive and finite, and fewer than two different x.
+    """
+    x, y = x.double(), y.double()
+    _check_pairs(x=x, y=y)
+    if len(x.unique()) < 2:
+        raise ValueError(f"x must have at least 2 different values, got {len(x.unique())}")
+    away = x.log() - x.log().mean()  # (n,)
+    exponent = (away @ y.log() / away.square().sum()).item()
+    return Power((y.log().mean() - exponent * x.log().mean()).exp().item(), exponent)
+
+
+def training_flops(vocabulary: int, length: int, width: int, layers: int) -> int:
+    """FLOPs that a GPT takes to train on one token: 6 (12 n w^2 + V w + 2 n T w), hidden scores of attention included.
+
+    n layers of width w whose feed-forward networks are 4 w wide, texts of T tokens, a vocabulary of V. Norms, biases,
+    activations and the optimizer are left out. Raises ValueError for sizes that are no whole numbers from 1 on.
+    """
+    check_counts(vocabulary=vocabulary, length=length, width=width, layers=layers)
+    return 6 * (12 * layers * width**2 + vocabulary * width + 2 * layers * length * width)
+
+
 def _solve(sizes: Tensor, losses: Tensor, exponents: Tensor, floor: bool) -> tuple[Tensor, Tensor]:
     """For each row of exponents (G, k): the best scales and floor (G, k + floor), and the sum of squares (G,)."""
     columns = sizes ** -exponents[:, None, :]  # (G, n, k)
@@ -72,6 +149,14 @@ def _check(sizes: Tensor, losses: Tensor, floor: bool) -> None:
     numbers = 2 * sizes.size(1) + floor
     if len(losses) < numbers:
         raise ValueError(f"losses must be at least {numbers}, as many as the law has numbers, got {len(losses)}")
+
+
+def _check_pairs(**both: Tensor) -> None:
+    (one, first), (other, second) = both.items()
+    if first.dim() != 1 or first.shape != second.shape:
+        raise ValueError(f"{one} and {other} must both be (n,), got {tuple(first.shape)} and {tuple(second.shape)}")
+    for name, values in both.items():
+        _check_positive(name, values)
 
 
 def _check_positive(name: str, values: Tensor) -> None:
