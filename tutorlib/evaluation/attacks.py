@@ -8,7 +8,7 @@ def read_back(weight_gradient: Tensor, bias_gradient: Tensor) -> Tensor:
     """Inputs of a linear layer from its gradient alone: weights (M, n), biases (M,) -> candidates (m, n), at most M.
 
     The gradient of row k of the weights is the sum over examples of d_k x, that of bias k the sum of d_k, so their quotient is
-    a weighted mean of the inputs: x itself where one example alone moved unit k (Phong et al. 2017, section 3). Units that
+    a weighted mean of the inputs: x itself where one example alone moved unit k (Phong et al. 2018). Units that
     nothing moved are left out. Raises ValueError where the shapes do not belong together.
     """
     if weight_gradient.dim() != 2 or bias_gradient.shape != weight_gradient.shape[:1]:
@@ -29,7 +29,7 @@ def direction_read_back(weight_gradient: Tensor) -> Tensor:
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:
     """log(p / (1 - p)) for the probability p of the right class: logits (..., C), labels (...) -> (...), in float64.
 
-    Over models trained alike it is close to normal, which a loss is not (Carlini et al. 2022, section IV).
+    Over models trained alike it is close to normal, which a loss is not (Carlini et al. 2022).
     """
     scores = logits.double().log_softmax(-1)
     right = scores.gather(-1, labels[..., None])[..., 0]
