@@ -17,10 +17,6 @@ RECORD = ROOT / "records" / "private.json"
 TOLERANCE = 0.02  # of the digits: rounding moves a few of a thousand
 
 
-def run_of(program, found):
-    return program["Run"](**{field: found[field] for field in program["Run"]._fields})
-
-
 def test_every_comparison_has_all_seeds(program):
     planned = program["runs"]()
     assert len(set(planned)) == len(planned)
@@ -77,7 +73,7 @@ def test_the_worst_case_is_below_the_bound(program):
 
 
 def test_record_is_whole(program, record):
-    assert [run_of(program, found) for found in record["runs"]] == program["runs"]()
+    assert [program["run_of"](found) for found in record["runs"]] == program["runs"]()
     assert set(record["worst"]) == {"30", "8", "1"}
 
 
@@ -91,7 +87,7 @@ def test_no_measured_attack_beats_what_is_promised(record):
 @pytest.mark.slow
 def test_first_rounds_are_those_of_the_record(program, record):
     for found in record["runs"]:
-        run = run_of(program, found)
+        run = program["run_of"](found)
         if run.kind in ("federation", "central", "alone") and run.seed == 1 and run.epochs == 1:
             again = program["federation"](run, rounds=3)
             assert again["bytes"] == found["bytes"][:3]
@@ -101,15 +97,15 @@ def test_first_rounds_are_those_of_the_record(program, record):
 @pytest.mark.slow
 def test_private_runs_are_those_of_the_record(program, record):
     for found in record["runs"]:
-        run = run_of(program, found)
-        if run.kind == "private" and run.seed == 1 and run.digits == 300:
+        run = program["run_of"](found)
+        if run.kind == "private" and run.seed == 1 and run.digits == 300 and not run.more:
             assert program["private"](run)["right"] == pytest.approx(found["right"], abs=TOLERANCE), run
 
 
 @pytest.mark.slow
 def test_an_attack_is_that_of_the_record(program, record):
     found = next(run for run in record["runs"] if run["kind"] == "attack" and run["arm"] == "stopped" and run["seed"] == 1)
-    again = program["attack"](run_of(program, found))
+    again = program["attack"](program["run_of"](found))
     for name in ("right", "median, usual", "ratio, usual", "ratio, odd"):
         assert again[name] == pytest.approx(found[name], abs=TOLERANCE), name
 
