@@ -30,9 +30,7 @@ from tutorlib.training.privacy import epsilon, noise_for, train_privately
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
 CLIENTS, ROUNDS, LOST_FROM = 10, 30, 10  # a client that is lost answers no more from that round on
 BATCHES = {300: 100, 600: 100, 1000: 250, 4000: 512}  # expected size of a private batch, by the number of digits
-STEPS, RATE = 150, 2.0  # few and short, for much noise
-MORE_STEPS, HIGHER_RATE = 300, 8.0  # for little
-CLIP, DELTA = 0.5, 1e-4
+STEPS, CLIP, RATE, DELTA = 150, 0.5, 2.0, 1e-4
 POOL, ODD, MODELS = 600, 60, 32  # digits that may be in, those of them with a wrong label, models
 PLAIN_STEPS, STOPPED, PLAIN_RATE = 300, 30, 0.1  # of SGD with momentum .9 and batches of 100
 
@@ -48,7 +46,6 @@ class Run(NamedTuple):
     lost: bool = False
     digits: int = 4000
     arm: str = ""  # "plain", "stopped", "clipped" (no noise), or epsilon
-    more: bool = False  # 300 private steps at the rate 8 in the place of 150 at 2
 
 
 def runs() -> list[Run]:
@@ -61,8 +58,6 @@ def runs() -> list[Run]:
         planned += [Run("central", seed), Run("alone", seed), Run("alone", seed, 2)]
         planned += [Run("private", seed, digits=digits, arm=arm) for digits in (300, 1000, 4000)
                     for arm in ("plain", "clipped", "8", "3", "1")]
-        planned += [Run("private", seed, digits=digits, arm=arm, more=True) for digits in (300, 1000, 4000)
-                    for arm in ("clipped", "8", "3", "1")]
         planned += [Run("attack", seed, digits=POOL, arm=arm) for arm in ("plain", "stopped", "clipped", "30", "8", "1")]
     return planned
 
@@ -121,18 +116,16 @@ def federation(run: Run, rounds: int = ROUNDS) -> dict:
 # -- with differential privacy -----------------------------------------------------------------------------------------
 
 
-def noise_of(arm: str, count: int, steps: int = STEPS) -> float:
-    return 0.0 if arm == "clipped" else noise_for(float(arm), BATCHES[count] / count, steps, DELTA)
+def noise_of(arm: str, count: int) -> float:
+    return 0.0 if arm == "clipped" else noise_for(float(arm), BATCHES[count] / count, STEPS, DELTA)
 
 
-def fit(run: Run, model: MLP, own: Client, seed: int, noise: float | None = None, steps: int | None = None) -> None:
+def fit(run: Run, model: MLP, own: Client, seed: int, noise: float | None = None, steps: int = STEPS) -> None:
     """As the arm says; `run.digits` is the number that is public, from which the rate of sampling comes."""
     if run.arm in ("plain", "stopped"):
         return fit_plainly(model, own, STOPPED if run.arm == "stopped" else PLAIN_STEPS, seed)
-    planned, rate = (MORE_STEPS, HIGHER_RATE) if run.more else (STEPS, RATE)
-    noise = noise_of(run.arm, run.digits, planned) if noise is None else noise
-    return train_privately(model, own.inputs, own.targets, steps=steps or planned,
-                           sample_rate=BATCHES[run.digits] / run.digits, clip_norm=CLIP, noise=noise, rate=rate,
+    return train_privately(model, own.inputs, own.targets, steps=steps, sample_rate=BATCHES[run.digits] / run.digits,
+                           clip_norm=CLIP, noise=noise_of(run.arm, run.digits) if noise is None else noise, rate=RATE,
                            generator=torch.Generator().manual_seed(seed))
 
 
@@ -143,9 +136,8 @@ def private(run: Run) -> dict:
     fit(run, model, Client(train.inputs[rows], train.targets[rows]), run.seed)
     found = {"right": right(model)}
     if run.arm not in ("plain", "clipped"):
-        steps, sample_rate = MORE_STEPS if run.more else STEPS, BATCHES[run.digits] / run.digits
-        noise = noise_of(run.arm, run.digits, steps)
-        found |= {"noise": noise, "epsilon": epsilon(sample_rate, noise, steps, DELTA)}
+        noise, sample_rate = noise_of(run.arm, run.digits), BATCHES[run.digits] / run.digits
+        found |= {"noise": noise, "epsilon": epsilon(sample_rate, noise, STEPS, DELTA)}
     return found
 
 
@@ -216,9 +208,8 @@ def main() -> None:
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
     record = json.loads(path.read_text()) if path.exists() else {
-        "settings": {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "rate": RATE,
-                     "more_steps": MORE_STEPS, "higher_rate": HIGHER_RATE, "clip": CLIP, "delta": DELTA, "batches": BATCHES,
-                     "pool": POOL, "odd": ODD, "models": MODELS},
+        "settings": {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "clip": CLIP,
+                     "rate": RATE, "delta": DELTA, "batches": BATCHES, "pool": POOL, "odd": ODD, "models": MODELS},
         **surroundings(), "runs": []}
     planned, done = runs(), {run_of(found) for found in record["runs"]}
     for run in planned:

@@ -48,9 +48,10 @@ def test_confidence_by_hand():
 
 def test_the_ratio_by_hand():
     member = torch.tensor([[True], [True], [False], [False]])
-    others = torch.tensor([[4.0], [6.0], [1.0], [-1.0]], dtype=torch.float64)  # means 5 and 0, both of variance 1
+    others = torch.tensor([[4.0], [6.0], [2.0], [-2.0]], dtype=torch.float64)  # means 5 and 0, variances 1 and 4
     found = membership_ratio(torch.tensor([2.0], dtype=torch.float64), others, member)
-    assert_same(found, torch.tensor([-(3.0**2) / 2 + 2.0**2 / 2], dtype=torch.float64))
+    expected = -(3.0**2) / 2 + 2.0**2 / (2 * 4) + math.log(4) / 2
+    assert_same(found, torch.tensor([expected], dtype=torch.float64))
 
 
 def test_the_ratio_tells_members():

@@ -95,6 +95,12 @@ def test_where_nobody_is_there_nothing_changes():
     assert torch.equal(found.weights, start) and found.bytes == [0, 0] and found.scores == [1.0, 1.0]
 
 
+def test_every_client_and_round_shuffles_in_its_own_way():
+    orders = {tuple(torch.randperm(20, generator=shuffler(0, turn, number)).tolist())
+              for turn in range(3) for number in range(4)}
+    assert len(orders) == 12
+
+
 @pytest.mark.parametrize("each", [None, 1, 2, 5])
 def test_deal_gives_every_row_to_one_client(each):
     labels = torch.arange(200) % 10
