@@ -54,8 +54,9 @@ def local_update(model: nn.Module, weights: Tensor, client: Client, loss: Loss =
                  batch_size: int | None, proximal: float = 0.0, generator: torch.Generator) -> Tensor:
     """What a client does: from the weights (P,) that it was sent, some epochs of plain SGD on its own data -> (P,).
 
-    `batch_size=None` takes all its data at once. `proximal` adds (proximal / 2) |w - weights|^2 to the loss: FedProx (Li et
-    al. 2020, algorithm 2), which pulls back to the others' weights; 0 is FedAvg. The model ends with the new weights.
+    `batch_size=None` takes all its data at once. With `proximal` the loss has that number times half the squared distance to
+    `weights` beside it: FedProx (Li et al. 2020, algorithm 2), which pulls back to the others' weights; 0 is FedAvg. The model
+    ends with the new weights.
     """
     vector_to_parameters(weights.clone(), model.parameters())
     for _ in range(epochs):
