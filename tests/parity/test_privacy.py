@@ -68,7 +68,7 @@ def test_the_divergence_is_opacus(rate, noise, order):
     assert renyi(rate, noise, order) == pytest.approx(theirs, rel=1e-5, abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rate=st.floats(0.01, 1.0), noise=st.floats(0.7, 6.0), steps=st.integers(1, 300), delta=st.sampled_from([1e-3, 1e-5]))
 def test_epsilon_is_opacus(rate, noise, steps, delta):
     accountant = RDPAccountant()
