@@ -44,7 +44,7 @@ def deal(labels: Tensor, clients: int, each: int | None, generator: torch.Genera
         raise ValueError(f"clients times each must be at most the {len(labels)} rows, got {clients} times {each or 1}")
     order = torch.randperm(len(labels), generator=generator)
     if each is not None:
-        order = order[labels[order].argsort(stable=True)]  # by label, shuffled within each
+        order = order[labels.cpu()[order].argsort(stable=True)]  # by label, shuffled within each
     cut = order.tensor_split(shards)
     dealt = torch.randperm(shards, generator=generator).view(clients, -1)  # (clients, each)
     return [torch.cat([cut[shard] for shard in own]) for own in dealt]
