@@ -14,7 +14,8 @@ BARS = {"straight boundary": "straight boundary", "two linear layers": "two line
 
 def printed_tables():
     cells = json.loads((ROOT / "chapters" / "concepts" / "networks.ipynb").read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(output.get("data", {}).get("text/plain", "")) for cell in cells for output in cell.get("outputs", []))
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "\n".join("".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
 
 
 def test_the_opening_shows_the_shares_of_the_table():
