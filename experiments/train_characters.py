@@ -1,10 +1,10 @@
-"""A small LSTM reads the World English Bible by characters: which unit of its memory knows that it stands in a quotation?
+"""A small LSTM reads the World English Bible by characters, in lines of 40: which unit of its memory counts the line?
 
     OMP_NUM_THREADS=1 python experiments/train_characters.py experiments/records/characters.json
 
 By seeds. The unit is chosen on chapters that the network was trained on, by the area under the curve (AUC) of its memory, and
 judged on held-out chapters: beside the same choice among as many random directions of the memory and among the units of an
-untrained network, and beside counts of what the last characters tell. Then it is held still while the network reads on.
+untrained network, and beside two rivals without a network. Then it is held still while the network reads on.
 
 The record is written after every seed; a second call goes on where it stopped. The weights of the first seed stand beside it
 (characters.safetensors), and all is measured with weights rounded to float16.
@@ -12,9 +12,10 @@ The record is written after every seed; a second call goes on where it stopped. 
 
 import argparse
 import json
+import textwrap
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,11 @@ from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import train, warmup_cosine
 
 WIDTH, HIDDEN, FORGET_BIAS = 64, 128, 1.0
-SEEDS, STEPS, BATCH, LENGTH, RATE = (0, 1, 2), 1500, 32, 100, 6e-3
-MARKS = 4  # quotation marks that a chapter of the training text must have
-CHAPTERS, CUT = 40, 3000  # to choose on and to judge on: so many at most, and so many characters of each
-FAR = 50  # characters since the last mark
+SEEDS, STEPS, BATCH, LENGTH, RATE = (0, 1, 2), 1200, 32, 100, 4e-3
+LINE = 40  # characters that a line can hold
+CHAPTERS, CUT = 40, 2000  # to choose on and to judge on: so many, and the first characters of each
+LATE = 20  # characters since the line break, or more
+NEAR = (10, 30)  # the harder question: only characters of a line from here to there
 CONTEXT = 8  # characters that the counts see
 OTHERS = 5  # units that are held still for comparison
 FIRST = 3  # losses at the start, which another machine can repeat
@@ -63,53 +65,38 @@ class Texts(NamedTuple):
     tokenizer: CharacterTokenizer
 
 
-def marks(text: str) -> Iterator[tuple[int, bool]]:
-    """Place of each quotation mark, and whether it opens: at the start of a line, behind a blank, a bracket, a single mark."""
-    for place, character in enumerate(text):
-        if character == '"':
-            yield place, place == 0 or text[place - 1] in " \n[('"
+def counted(text: str, ends: str = "\n") -> Tensor:
+    """(T,) after each character: how many were read since the last of `ends`, or since the start."""
+    since, now = [], 0
+    for character in text:
+        now = 0 if character in ends else now + 1
+        since.append(now)
+    return torch.tensor(since)
 
 
-def in_quotation(text: str) -> Tensor:
-    """(T,) boolean, after each character: True from a mark that opens up to the character before one that closes."""
-    inside = torch.zeros(len(text), dtype=torch.bool)
-    for place, opens in marks(text):
-        inside[place:] = opens
-    return inside
+def late(text: str) -> Tensor:
+    """(T,) boolean, after each character: whether the line has run for LATE characters."""
+    return counted(text) >= LATE
 
 
-def since_mark(text: str) -> Tensor:
-    """(T,) after each character: how many were read since the last quotation mark, or since the start."""
-    since = torch.arange(1, len(text) + 1)
-    for place, _ in marks(text):
-        since[place:] = torch.arange(len(text) - place)
-    return since
-
-
-def consistent(text: str) -> bool:
-    """Whether each mark closes what is open, or opens what is closed or goes on at the start of a line; the end is outside."""
-    now = False
-    for place, opens in marks(text):
-        if opens == now and not (opens and (place == 0 or text[place - 1] == "\n")):
-            return False
-        now = opens
-    return not now
+def in_lines(chapter: str) -> str:
+    """The chapter's verses one behind the other, broken between words into lines of at most LINE characters."""
+    return textwrap.fill(chapter, LINE, break_on_hyphens=False)
 
 
 def load_texts() -> Texts:
-    bible = load_bible()
-    learned = [chapter for chapter in bible.train if chapter.count('"') >= MARKS]
-    plain = [chapter for chapter in learned if consistent(chapter)]
-    judging = [chapter for chapter in bible.held_out if '"' in chapter and consistent(chapter)]
-    return Texts(learned, [chapter[:CUT] for chapter in plain[::len(plain) // CHAPTERS][:CHAPTERS]],
-                 [chapter[:CUT] for chapter in judging[:CHAPTERS]], CharacterTokenizer("\n".join(bible.train + bible.held_out)))
+    """The chapters to train on; and of these, and of the held-out ones, CHAPTERS of at least CUT characters over all books."""
+    train, held_out = ([in_lines(chapter) for chapter in part] for part in load_bible())
+    choosing, judging = ([chapter for chapter in part if len(chapter) >= CUT] for part in (train, held_out))
+    return Texts(train, *([chapter[:CUT] for chapter in part[::len(part) // CHAPTERS][:CHAPTERS]]
+                          for part in (choosing, judging)), CharacterTokenizer("\n".join(train + held_out)))
 
 
 class Reading:
     """batches(step) -> characters (B, T + 1): each row reads on, in its own part of the text, where it stopped before."""
 
     def __init__(self, texts: Texts):
-        tokens = torch.tensor(texts.tokenizer.encode("\n\n".join(texts.train)))
+        tokens = torch.tensor(texts.tokenizer.encode("\n".join(texts.train)))
         self.rows = tokens[:len(tokens) // BATCH * BATCH].view(BATCH, -1)  # (B, N)
         self.pieces = (self.rows.size(1) - 1) // LENGTH
 
@@ -119,7 +106,7 @@ class Reading:
 
 
 def fit(texts: Texts, seed: int, steps: int = STEPS) -> tuple[Model, list[float]]:
-    """A trained model, rounded to what the file holds, and its losses. The state goes on from step to step, the gradient not."""
+    """A trained model, rounded to what the file holds, and its losses. From step to step the state goes on, no gradient."""
     seed_everything(seed)
     model, state = Model(len(texts.tokenizer)), None
 
@@ -145,12 +132,12 @@ def read(model: Model, texts: Sequence[str], tokenizer: CharacterTokenizer, hold
          ) -> tuple[Tensor, Tensor]:
     """Memory (N, D) and logits (N, V) of the next character after each character of the texts, one text behind the other.
 
-    Before a text the network reads the line break between two chapters. `hold` (unit, value) keeps a unit of the memory still.
+    Before a text the network reads a line break. `hold` (unit, value) keeps a unit of the memory still.
     """
     longest = max(map(len, texts))
     tokens = torch.tensor([tokenizer.encode(("\n" + text).ljust(longest + 1)) for text in texts])  # (B, 1 + T)
     cell, projected = model.lstm.cells[0], model.lstm.cells[0].from_input(model.embedding(tokens))
-    state = (projected.new_zeros(len(texts), HIDDEN),) * 2
+    state = tuple(projected.new_zeros(2, len(texts), HIDDEN))
     memories, logits = [], []
     for now in projected.unbind(1):  # (B, 4D)
         if hold is not None:
@@ -164,90 +151,91 @@ def read(model: Model, texts: Sequence[str], tokenizer: CharacterTokenizer, hold
 
 def auc(values: Tensor, labels: Tensor) -> Tensor:
     """values (N, D), labels (N,) boolean -> (D,): how often a value at a true place is above one at a false place."""
-    ranks = values.argsort(0).argsort(0).double()
+    ordered = labels[values.T.contiguous().argsort(1)]  # (D, N)
     true, false = int(labels.sum()), int((~labels).sum())
-    return (ranks[labels].sum(0) - true * (true - 1) / 2) / (true * false)
+    places = (ordered * torch.arange(len(labels))).sum(1).double()  # (D,)
+    return (places - true * (true - 1) / 2) / (true * false)
 
 
 def choose(values: Tensor, labels: Tensor) -> tuple[int, float]:
-    """The column that parts the labels best, up or down, and the sign that makes it high inside."""
+    """The column that parts the labels best, up or down, and the sign that makes it high where they are true."""
     areas = auc(values, labels)
     best = int((areas - 0.5).abs().argmax())
     return best, 1.0 if areas[best] > 0.5 else -1.0
 
 
 def count_contexts(texts: Sequence[str]) -> list[dict[str, list[int]]]:
-    """For each length up to CONTEXT: the last characters -> how often outside, how often inside."""
+    """For each length up to CONTEXT: the last characters -> how often early in a line, how often late."""
     counts = [defaultdict(lambda: [0, 0]) for _ in range(CONTEXT + 1)]
     for text in texts:
-        for place, inside in enumerate(in_quotation(text).tolist(), start=1):
+        for place, is_late in enumerate(late(text).tolist(), start=1):
             for length in range(min(CONTEXT, place) + 1):
-                counts[length][text[place - length:place]][inside] += 1
+                counts[length][text[place - length:place]][is_late] += 1
     return counts
 
 
 def by_counts(counts: list[dict[str, list[int]]], text: str) -> list[float]:
-    """The share inside, after each character: of its longest contexts, each one smoothed by the next shorter with weight 2."""
+    """The share late, after each character: of its longest contexts, each one smoothed by the next shorter with weight 2."""
     shares = []
     for place in range(1, len(text) + 1):
         share = 0.5
         for length in range(min(CONTEXT, place) + 1):
-            outside, inside = counts[length].get(text[place - length:place], (0, 0))
-            share = (inside + 2 * share) / (outside + inside + 2)
+            early, is_late = counts[length].get(text[place - length:place], (0, 0))
+            share = (is_late + 2 * share) / (early + is_late + 2)
         shares.append(share)
     return shares
 
 
-def judged(values: Tensor, labels: Tensor, far: Tensor) -> list[float]:
-    """AUC of one column (N,): everywhere, and where the last mark is far."""
-    return [auc(values[:, None], labels).item(), auc(values[far, None], labels[far]).item()]
+class Judge:
+    """The labels of some texts, and what a score of each character is worth: AUC everywhere, and near the border."""
+
+    def __init__(self, texts: Sequence[str]):
+        place = torch.cat([counted(text) for text in texts])
+        self.labels, self.near = place >= LATE, (place >= NEAR[0]) & (place < NEAR[1])
+
+    def __call__(self, score: Tensor) -> list[float]:
+        """score (N,) -> two AUCs."""
+        score = score.double()[:, None]
+        return [auc(score, self.labels).item(), auc(score[self.near], self.labels[self.near]).item()]
 
 
 def study(model: Model, texts: Texts, seed: int) -> dict:
     """What the chosen unit, direction and unit of an untrained network are worth on held-out text, and what holding it does."""
-    inside = {name: torch.cat([in_quotation(text) for text in part]) for name, part in
-              (("choosing", texts.choosing), ("judging", texts.judging))}
-    far = torch.cat([since_mark(text) for text in texts.judging]) >= FAR
+    labels, judge = Judge(texts.choosing).labels, Judge(texts.judging)
     generator = seed_everything(1000 + seed)
     untrained = halved(Model(len(texts.tokenizer)))
-    found = {}
-    for name, network in (("unit", model), ("untrained unit", untrained)):
-        chosen_on, (memory, logits) = read(network, texts.choosing, texts.tokenizer)[0], read(network, texts.judging, texts.tokenizer)
-        unit, sign = choose(chosen_on, inside["choosing"])
-        found[name] = {"unit": unit, "sign": sign, "auc": judged(sign * memory[:, unit], inside["judging"], far)}
-        if name == "unit":
-            second = (auc(chosen_on, inside["choosing"]) - 0.5).abs()
-            found[name] |= {"on choosing": 0.5 + second.max().item(), "second": 0.5 + second.topk(2).values[1].item()}
-            directions = torch.randn(HIDDEN, HIDDEN, generator=generator)
-            best, sign = choose(chosen_on @ directions, inside["choosing"])
-            found["direction"] = {"auc": judged(sign * memory @ directions[:, best], inside["judging"], far)}
-            probe = LinearProbe(chosen_on[::5], inside["choosing"][::5].long(), 2)(memory)
-            found["all units"] = {"auc": judged(probe[:, 1] - probe[:, 0], inside["judging"], far)}
-            spread = chosen_on
-    found["held"] = holding(model, texts, spread, found["unit"], generator)
-    found["bits"] = bits(model, texts)
-    return found
+    chosen_on, memory = (read(model, part, texts.tokenizer)[0] for part in (texts.choosing, texts.judging))
+    new_on, new = (read(untrained, part, texts.tokenizer)[0] for part in (texts.choosing, texts.judging))
+    unit, sign = choose(chosen_on, labels)
+    directions = torch.randn(HIDDEN, HIDDEN, generator=generator)
+    best, up = choose(chosen_on @ directions, labels)
+    other, way = choose(new_on, labels)
+    best_two = (auc(chosen_on, labels) - 0.5).abs().topk(2).values + 0.5
+    probe = LinearProbe(chosen_on[::5], labels[::5].long(), 2)(memory)
+    return {"chosen": {"unit": unit, "sign": sign, "auc": [round(area, 4) for area in best_two.tolist()]},
+            "auc": {"unit": judge(sign * memory[:, unit]), "direction": judge(up * memory @ directions[:, best]),
+                    "untrained unit": judge(way * new[:, other]), "all units": judge(probe[:, 1] - probe[:, 0])},
+            "held": holding(model, texts, sign * chosen_on, unit, sign, generator), "bits": bits(model, texts)}
 
 
-def holding(model: Model, texts: Texts, memory: Tensor, chosen: dict, generator: torch.Generator) -> dict:
-    """Chance of a mark behind a stop and behind a blank while a unit is held low or high (5th and 95th percent of its values).
+def holding(model: Model, texts: Texts, memory: Tensor, chosen: int, sign: float, generator: torch.Generator) -> list[dict]:
+    """Chance of a line break behind a word while a unit is held at the 5th and the 95th percentile of its memory (N, D).
 
-    "high" is inside for the chosen unit. Five other units, drawn at random, are held in the same way.
+    First the chosen unit, then others, drawn at random. "free" is the chance while none is held.
     """
-    texts_read = [text[:CUT // 2] for text in texts.judging[:20]]
-    last = "".join(texts_read)
-    stop, blank = (torch.tensor([character in those for character in last]) for those in (".?!,", " "))
-    others = [unit for unit in torch.randperm(HIDDEN, generator=generator).tolist() if unit != chosen["unit"]][:OTHERS]
-    mark = texts.tokenizer.encode('"')[0]
+    read_on = [text[:CUT // 2] for text in texts.judging[:CHAPTERS // 2]]
+    word_ends = torch.cat([torch.tensor([after in " \n" for after in text[1:]] + [False]) for text in read_on])  # (N,)
+    mark = texts.tokenizer.encode("\n")[0]
+
+    def chance(hold: tuple[int, float] | None) -> float:
+        return read(model, read_on, texts.tokenizer, hold)[1].softmax(-1)[word_ends, mark].mean().item()
+
+    others = [unit for unit in torch.randperm(HIDDEN, generator=generator).tolist() if unit != chosen][:OTHERS]
     found = []
-    for unit, sign in [(chosen["unit"], chosen["sign"]), *((unit, 1.0) for unit in others)]:
-        values = (sign * memory[:, unit]).quantile(torch.tensor([0.05, 0.95])) if len(memory) < 10**6 else None
-        chances = []
-        for value in values.tolist():
-            chance = read(model, texts_read, texts.tokenizer, (unit, sign * value))[1].softmax(-1)[:, mark]
-            chances.append([chance[stop].mean().item(), chance[blank].mean().item()])
-        found.append({"unit": unit, "low": chances[0], "high": chances[1]})
-    return {"chosen": found[0], "others": found[1:]}
+    for unit in (chosen, *others):
+        low, high = memory[:, unit].quantile(torch.tensor([0.05, 0.95])).tolist()
+        found.append({"unit": unit, "low": chance((unit, sign * low)), "high": chance((unit, sign * high))})
+    return [found[0] | {"free": chance(None)}, *found[1:]]
 
 
 @torch.no_grad()
@@ -273,23 +261,22 @@ def main() -> None:
         seconds = time.process_time() - begin
         if seed == SEEDS[0]:
             save_half(model, path.with_suffix(".safetensors"))
-        run = {"seed": seed, "seconds": round(seconds, 1), "losses": losses[:FIRST] + losses[99::100], **study(model, texts, seed)}
+        run = {"seed": seed, "seconds": seconds, "losses": losses[:FIRST] + losses[99::100], **study(model, texts, seed)}
         record["runs"].append(rounded(run))
         path.write_text(json.dumps(record, indent=1) + "\n")
         print(run, flush=True)
 
 
 def start_record(texts: Texts) -> dict:
-    """The settings, and what the counts tell, for which no network is needed."""
-    inside = torch.cat([in_quotation(text) for text in texts.judging])
-    far = torch.cat([since_mark(text) for text in texts.judging]) >= FAR
-    counts = count_contexts([chapter for chapter in texts.train if consistent(chapter)])
+    """The settings, and what two simple rivals are worth, which need no network."""
+    judge, counts = Judge(texts.judging), count_contexts(texts.train[::5])
     shares = torch.tensor([share for text in texts.judging for share in by_counts(counts, text)])
+    sentence = torch.cat([counted(text, ".?!\n") for text in texts.judging])
     return {"settings": {"width": WIDTH, "hidden": HIDDEN, "forget_bias": FORGET_BIAS, "steps": STEPS, "batch": BATCH,
-                         "length": LENGTH, "rate": RATE, "marks": MARKS, "far": FAR, "context": CONTEXT},
-            **surroundings(), "train_characters": sum(map(len, texts.train)), "judged_characters": len(inside),
-            "inside": rounded(inside.double().mean().item()), "far": rounded(far.double().mean().item()),
-            "counts": {"auc": rounded(judged(shares, inside, far))}, "runs": []}
+                         "length": LENGTH, "rate": RATE, "line": LINE, "late": LATE, "near": NEAR, "context": CONTEXT},
+            **surroundings(), "train_characters": sum(map(len, texts.train)),
+            "late": rounded(judge.labels.double().mean().item()),
+            "rivals": rounded({"counts": judge(shares), "sentence": judge(sentence)}), "runs": []}
 
 
 def load_model(path: Path, tokenizer: CharacterTokenizer) -> Model:
