@@ -1,4 +1,4 @@
-"""A small LSTM reads the World English Bible by characters, in lines of 40: which unit of its memory counts the line?
+"""A small LSTM reads the World English Bible by characters, in lines of 20: which unit of its memory counts the line?
 
     OMP_NUM_THREADS=1 python experiments/train_characters.py experiments/records/characters.json
 
@@ -12,7 +12,6 @@ The record is written after every seed; a second call goes on where it stopped. 
 
 import argparse
 import json
-import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,10 +32,10 @@ from tutorlib.training import train, warmup_cosine
 
 WIDTH, HIDDEN, FORGET_BIAS = 64, 128, 1.0
 SEEDS, STEPS, BATCH, LENGTH, RATE = (0, 1, 2), 1200, 32, 100, 4e-3
-LINE = 40  # characters that a line can hold
+LINE = 20  # characters that a line can hold
 CHAPTERS, CUT = 40, 2000  # to choose on and to judge on: so many, and the first characters of each
-LATE = 20  # characters since the line break, or more
-NEAR = (10, 30)  # the harder question: only characters of a line from here to there
+LATE = 10  # characters since the line break, or more
+NEAR = (5, 15)  # the harder question: only characters of a line from here to there
 CONTEXT = 8  # characters that the counts see
 OTHERS = 5  # units that are held still for comparison
 FIRST = 3  # losses at the start, which another machine can repeat
@@ -80,8 +79,18 @@ def late(text: str) -> Tensor:
 
 
 def in_lines(chapter: str) -> str:
-    """The chapter's verses one behind the other, broken between words into lines of at most LINE characters."""
-    return textwrap.fill(chapter, LINE, break_on_hyphens=False)
+    """The chapter's verses one behind the other, broken between words into lines of at most LINE characters.
+
+    A word that is longer has a line to itself.
+    """
+    first, *words = chapter.split()
+    lines = [first]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > LINE:
+            lines.append(word)
+        else:
+            lines[-1] += " " + word
+    return "\n".join(lines)
 
 
 def load_texts() -> Texts:
@@ -269,7 +278,7 @@ def main() -> None:
 
 def start_record(texts: Texts) -> dict:
     """The settings, and what two simple rivals are worth, which need no network."""
-    judge, counts = Judge(texts.judging), count_contexts(texts.train[::5])
+    judge, counts = Judge(texts.judging), count_contexts(texts.train[::10])
     shares = torch.tensor([share for text in texts.judging for share in by_counts(counts, text)])
     sentence = torch.cat([counted(text, ".?!\n") for text in texts.judging])
     return {"settings": {"width": WIDTH, "hidden": HIDDEN, "forget_bias": FORGET_BIAS, "steps": STEPS, "batch": BATCH,
