@@ -280,7 +280,7 @@ def start_record(texts: Texts) -> dict:
     """The settings, and what two simple rivals are worth, which need no network."""
     judge, counts = Judge(texts.judging), count_contexts(texts.train[::10])
     shares = torch.tensor([share for text in texts.judging for share in by_counts(counts, text)])
-    sentence = torch.cat([counted(text, ".?!\n") for text in texts.judging])
+    sentence = torch.cat([counted(text, ".?!") for text in texts.judging])
     return {"settings": {"width": WIDTH, "hidden": HIDDEN, "forget_bias": FORGET_BIAS, "steps": STEPS, "batch": BATCH,
                          "length": LENGTH, "rate": RATE, "line": LINE, "late": LATE, "near": NEAR, "context": CONTEXT},
             **surroundings(), "train_characters": sum(map(len, texts.train)),
