@@ -1,11 +1,11 @@
-"""Digits learned by a federation, with differential privacy, and under attack: three sets of runs, three seeds each.
+"""Digits learned by a federation, with differential privacy, and under attack: four sets of runs, three seeds each.
 
     OMP_NUM_THREADS=1 python experiments/train_private.py experiments/records/private.json
 
 The model is the same everywhere: digits of 14 by 14 pixels, one hidden layer of 64. A federation has ten clients. A private
-run is DP-SGD on so many digits. An attack trains 32 models, each on a random half of 600 digits, of which 60 bear a wrong
-label, and lets two attackers bet, for each model and digit, on whether it was in. The record is written after every run; a
-second call goes on where it stopped.
+run is DP-SGD on so many digits; of the kind homes are federations in which each client adds the noise itself. An attack
+trains 32 models, each on a random half of 600 digits, of which 60 bear a wrong label, and lets two attackers bet, for each
+model and digit, on whether it was in. The record is written after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -19,13 +19,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tutorlib.data.digits import load_digits
 from tutorlib.evaluation.attacks import confidence, membership_ratio
 from tutorlib.models import MLP
 from tutorlib.records import rounded, surroundings
-from tutorlib.training.federated import Client, deal, federate
-from tutorlib.training.privacy import epsilon, noise_for, train_privately
+from tutorlib.training.federated import Client, average, deal, federate
+from tutorlib.training.privacy import epsilon, noise_for, per_sample_gradients, private_gradient, train_privately
 
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
 CLIENTS, ROUNDS, LOST_FROM = 10, 30, 10  # a client that is lost answers no more from that round on
@@ -33,10 +34,11 @@ BATCHES = {300: 100, 600: 100, 1000: 250, 4000: 512}  # expected size of a priva
 STEPS, CLIP, RATE, DELTA = 150, 0.5, 2.0, 1e-4
 POOL, ODD, MODELS = 600, 60, 32  # digits that may be in, those of them with a wrong label, models
 PLAIN_STEPS, STOPPED, PLAIN_RATE = 300, 30, 0.1  # of SGD with momentum .9 and batches of 100
+CUT_STOPPED = 60  # private steps without noise, for the arm that is cut and stopped
 
 
 class Run(NamedTuple):
-    """`kind` federation: labels of a client, local epochs, pull, is a client lost. `kind` private or attack: digits, arm."""
+    """`kind` federation: labels of a client, local epochs, pull, is a client lost. `kind` private, homes or attack: arm."""
 
     kind: str
     seed: int
@@ -45,7 +47,7 @@ class Run(NamedTuple):
     proximal: float = 0.0
     lost: bool = False
     digits: int = 4000
-    arm: str = ""  # "plain", "stopped", "clipped" (no noise), or epsilon
+    arm: str = ""  # "plain", "stopped", "clipped" (no noise), "clipped, stopped", or epsilon
 
 
 def runs() -> list[Run]:
@@ -59,6 +61,8 @@ def runs() -> list[Run]:
         planned += [Run("private", seed, digits=digits, arm=arm) for digits in (300, 1000, 4000)
                     for arm in ("plain", "clipped", "8", "3", "1")]
         planned += [Run("attack", seed, digits=POOL, arm=arm) for arm in ("plain", "stopped", "clipped", "30", "8", "1")]
+        planned += [Run("attack", seed, digits=POOL, arm="clipped, stopped")]
+        planned += [Run("homes", seed, 2, arm=arm) for arm in ("8", "1")]
     return planned
 
 
@@ -117,7 +121,7 @@ def federation(run: Run, rounds: int = ROUNDS) -> dict:
 
 
 def noise_of(arm: str, count: int) -> float:
-    return 0.0 if arm == "clipped" else noise_for(float(arm), BATCHES[count] / count, STEPS, DELTA)
+    return 0.0 if arm.startswith("clipped") else noise_for(float(arm), BATCHES[count] / count, STEPS, DELTA)
 
 
 def fit(run: Run, model: MLP, own: Client, seed: int, noise: float | None = None, steps: int = STEPS) -> None:
@@ -139,6 +143,22 @@ def private(run: Run) -> dict:
         noise, sample_rate = noise_of(run.arm, run.digits), BATCHES[run.digits] / run.digits
         found |= {"noise": noise, "epsilon": epsilon(sample_rate, noise, STEPS, DELTA)}
     return found
+
+
+def homes(run: Run, steps: int = STEPS) -> dict:
+    """A federation whose server may see nothing either: in each round every home sends its own private gradient."""
+    model, clients = new_model(run.seed), clients_of(run)
+    noise, sample_rate = noise_of(run.arm, run.digits), BATCHES[run.digits] / run.digits
+    dice = torch.Generator().manual_seed(run.seed)
+    for _ in range(steps):
+        sent = []
+        for own in clients:
+            drawn = torch.rand(len(own.targets), generator=dice) < sample_rate
+            rows = per_sample_gradients(model, own.inputs[drawn], own.targets[drawn])
+            sent.append(private_gradient(rows, CLIP, noise, sample_rate * len(own.targets), dice))
+        weights = parameters_to_vector(model.parameters()).detach()
+        vector_to_parameters(weights - RATE * average(sent, [len(own.targets) for own in clients]), model.parameters())
+    return {"right": right(model), "noise": noise}
 
 
 # -- under attack ------------------------------------------------------------------------------------------------------
@@ -167,7 +187,8 @@ def attack(run: Run, models: int = MODELS) -> dict:
         noise = noise_of(run.arm, run.digits // 2)  # about half of the pool is in
     for number in range(models):
         model, chosen = new_model(1000 * run.seed + number), member[number]
-        fit(run._replace(digits=POOL // 2), model, Client(pool.inputs[chosen], pool.targets[chosen]), number, noise)
+        fit(run._replace(digits=POOL // 2), model, Client(pool.inputs[chosen], pool.targets[chosen]), number, noise,
+            CUT_STOPPED if run.arm == "clipped, stopped" else STEPS)
         with torch.no_grad():
             scores.append(confidence(model(pool.inputs), pool.targets))
         tested.append(right(model))
@@ -189,7 +210,8 @@ def worst_case(target: float, draws: int = 20_000) -> float:
     return ((ratio > 0) == member).double().mean().item()
 
 
-PERFORM = {"federation": federation, "central": federation, "alone": federation, "private": private, "attack": attack}
+PERFORM = {"federation": federation, "central": federation, "alone": federation, "private": private, "homes": homes,
+           "attack": attack}
 
 
 def run_of(found: dict) -> Run:
@@ -207,10 +229,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
-    record = json.loads(path.read_text()) if path.exists() else {
-        "settings": {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "clip": CLIP,
-                     "rate": RATE, "delta": DELTA, "batches": BATCHES, "pool": POOL, "odd": ODD, "models": MODELS},
-        **surroundings(), "runs": []}
+    settings = {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "clip": CLIP,
+                "rate": RATE, "delta": DELTA, "batches": BATCHES, "pool": POOL, "odd": ODD, "models": MODELS,
+                "cut_stopped": CUT_STOPPED}
+    record = json.loads(path.read_text()) if path.exists() else {"settings": settings, **surroundings(), "runs": []}
+    record["settings"] = settings
     planned, done = runs(), {run_of(found) for found in record["runs"]}
     for run in planned:
         if run not in done:

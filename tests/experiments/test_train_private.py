@@ -72,6 +72,13 @@ def test_the_worst_case_is_below_the_bound(program):
         assert 0.52 < program["worst_case"](target, draws=4000) < most_bets_won(target, 1e-4)
 
 
+def test_homes_without_noise_learn_and_the_noise_is_of_one_home(program):
+    run = program["Run"]("homes", 0, 2, arm="8")
+    assert program["homes"](run, steps=1)["noise"] == program["noise_of"]("8", 4000)
+    silent = program["homes"](run._replace(arm="clipped"), steps=15)
+    assert silent["noise"] == 0 and silent["right"] > 0.5
+
+
 def test_record_is_whole(program, record):
     assert [program["run_of"](found) for found in record["runs"]] == program["runs"]()
     assert set(record["worst"]) == {"30", "8", "1"}
@@ -100,6 +107,12 @@ def test_private_runs_are_those_of_the_record(program, record):
         run = program["run_of"](found)
         if run.kind == "private" and run.seed == 1 and run.digits == 300:
             assert program["private"](run)["right"] == pytest.approx(found["right"], abs=TOLERANCE), run
+
+
+@pytest.mark.slow
+def test_noise_at_home_is_that_of_the_record(program, record):
+    found = next(run for run in record["runs"] if run["kind"] == "homes" and run["arm"] == "8" and run["seed"] == 1)
+    assert program["homes"](program["run_of"](found))["right"] == pytest.approx(found["right"], abs=TOLERANCE)
 
 
 @pytest.mark.slow

@@ -71,37 +71,37 @@ def check_reading(answer):
 
 # 3: the private gradient
 
-def private_mean(rows, C, noise, z):
+def private_mean(rows, S, noise, z):
     # rows (B, P): a gradient each; z (P,): normal numbers
     norms = rows.norm(dim=1, keepdim=True)  # (B, 1)
-    cut = rows * (C / norms).clamp_max(1)  # (B, P)
-    return (cut.sum(0) + noise * C * z) / len(rows)
+    cut = rows * (S / norms).clamp_max(1)  # (B, P)
+    return (cut.sum(0) + noise * S * z) / len(rows)
 
 
-def clips_the_mean(rows, C, noise, z):
+def clips_the_mean(rows, S, noise, z):
     mean = rows.mean(0)
-    return mean * (C / mean.norm()).clamp_max(1) + noise * C * z / len(rows)
+    return mean * (S / mean.norm()).clamp_max(1) + noise * S * z / len(rows)
 
 
-def always_scaled(rows, C, noise, z):
-    cut = rows * C / rows.norm(dim=1, keepdim=True)
-    return (cut.sum(0) + noise * C * z) / len(rows)
+def always_scaled(rows, S, noise, z):
+    cut = rows * S / rows.norm(dim=1, keepdim=True)
+    return (cut.sum(0) + noise * S * z) / len(rows)
 
 
-def noise_without_the_clip(rows, C, noise, z):
-    cut = rows * (C / rows.norm(dim=1, keepdim=True)).clamp_max(1)
+def noise_without_the_clip(rows, S, noise, z):
+    cut = rows * (S / rows.norm(dim=1, keepdim=True)).clamp_max(1)
     return (cut.sum(0) + noise * z) / len(rows)
 
 
-def noise_on_the_mean(rows, C, noise, z):
-    cut = rows * (C / rows.norm(dim=1, keepdim=True)).clamp_max(1)
-    return cut.mean(0) + noise * C * z
+def noise_on_the_mean(rows, S, noise, z):
+    cut = rows * (S / rows.norm(dim=1, keepdim=True)).clamp_max(1)
+    return cut.mean(0) + noise * S * z
 
 
 @check.exercise(3, "The private gradient", reference=private_mean, mistakes=[
     (clips_the_mean, "Clip each row by itself: a clipped mean may still be one example's."),
-    (always_scaled, "A row that is shorter than C stays as it is."),
-    (noise_without_the_clip, "The noise is counted in units of C, the most that one example can add."),
+    (always_scaled, "A row that is shorter than S stays as it is."),
+    (noise_without_the_clip, "The noise is counted in units of S, the most that one example can add."),
     (noise_on_the_mean, "One noise for the sum, and then the division."),
 ])
 def check_private(answer):
