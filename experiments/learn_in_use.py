@@ -390,7 +390,7 @@ def leave(logits: list[Tensor], threshold: float) -> Tensor:
 
 
 def exits(run: Run) -> dict:
-    """For each threshold: right, multiply-adds, who left where, at exit 1 rightly; the same with exits drawn at the same rates."""
+    """For each threshold: right, cost, who left where, at exit 1 rightly; the same with exits drawn at the same rates."""
     _, _, test, labels = digits()
     model = exits_trained(run.seed, LAST_ONLY.get(run.arm))
     with torch.no_grad():

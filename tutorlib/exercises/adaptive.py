@@ -78,7 +78,7 @@ def one_too_few(items, size, draws):
 ])
 def check_reservoir(answer):
     found = []
-    for size in (3, 10):
+    for size in (3, 60):
         draws = torch.rand(200).tolist()
         found.append([int(item) for item in answer(list(range(200)), size, draws)])
     return found
