@@ -390,7 +390,7 @@ def leave(logits: list[Tensor], threshold: float) -> Tensor:
 
 
 def exits(run: Run) -> dict:
-    """For each threshold: right, cost, who left where, at exit 1 rightly; the same with exits drawn at the same rates."""
+    """For each threshold: right, cost, who left where, early and rightly; the same with exits drawn at the same rates."""
     _, _, test, labels = digits()
     model = exits_trained(run.seed, LAST_ONLY.get(run.arm))
     with torch.no_grad():
@@ -405,7 +405,7 @@ def exits(run: Run) -> dict:
         share = torch.stack([(out == k).double().mean() for k in range(len(logits))])
         found["dial"].append({"right": right.gather(0, out[None]).mean().item(), "share": share.tolist(),
                               "cost": (share @ cost / cost[-1]).item(), "random": (share @ right.mean(1)).item(),
-                              "first": (right[0] * (out == 0)).mean().item()})
+                              "early": (right.gather(0, out[None])[0] * (out < 2)).mean().item()})
     return found
 
 
