@@ -55,7 +55,7 @@ def runs() -> list[Run]:
         planned += [Run("refit", seed, arm) for arm in ("after", "before", "untrained", "pixels")]
         planned += [Run("offset", seed, arm) for arm in ("plain", "rows")]
         planned += [Run("exits", seed, turn=turn) for turn in (0, 45)]
-        planned += [Run("exits", seed, arm) for arm in LAST_ONLY]
+        planned += [Run("exits", seed, arm) for arm in LAST_ONLY] + [Run("exits", seed, "second alone", 45)]
     return planned
 
 
