@@ -1,0 +1,137 @@
+"""The record of learning in use: its arms are what they say, its runs come out again."""
+
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.closeness import assert_same
+
+ROOT = Path(__file__).parents[2] / "experiments"
+TOOL = ROOT / "learn_in_use.py"
+RECORD = ROOT / "records" / "adaptive.json"
+TOLERANCE = 0.02  # of the digits: rounding moves a few
+
+
+def test_every_comparison_has_all_seeds(program):
+    planned = program["runs"]()
+    assert len(set(planned)) == len(planned)
+    assert set(Counter(run._replace(seed=0) for run in planned).values()) == {3}
+
+
+def test_turning_by_ninety_degrees_is_exact(program):
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    assert_same(program["turned"](images, 0), images)
+    torch.testing.assert_close(program["turned"](images, 90), images.rot90(1, (2, 3)), atol=1e-4, rtol=0)
+
+
+def test_the_world_stands_still_first_and_ends_where_it_should(program):
+    angles = [program["angle"](t, 90) for t in range(60)]
+    assert angles[:10] == [0] * 10 and angles[10] == pytest.approx(1.8) and angles[-1] == 90
+
+
+def test_the_stream_is_new_to_the_model(program):
+    _, first, _, then, labels = program["start"](1)
+    assert len(first) == 1500 and len(then) == len(labels) == 3000
+    assert torch.cdist(program["small"](then), first).min() > 0
+
+
+def test_a_batch_is_answered_before_it_is_learned(program):
+    """A label that comes later than the stream ends changes nothing."""
+    frozen = program["drift"](program["Run"]("drift", 0, "frozen", 90))["right"]
+    late = program["drift"](program["Run"]("drift", 0, "online", 90, delay=60))["right"]
+    one = program["drift"](program["Run"]("drift", 0, "online", 90, delay=58))["right"]
+    assert late == frozen and one[:-1] == frozen[:-1]
+
+
+def test_own_answers_do_not_look_at_the_labels(program):
+    model, x, y, *_ = program["start"](0)
+    peer = program["start"](0)[0]
+    program["Own"](model, x, y).learn(x[:50], y[:50])
+    program["Own"](peer, x, y).learn(x[:50], y[:50].flip(0))
+    assert all(torch.equal(w, v) for w, v in zip(model.parameters(), peer.parameters(), strict=True))
+
+
+def test_a_window_holds_the_last_labels(program):
+    model, x, y, *_ = program["start"](0)
+    who = program["Neighbor"](model, x, y)
+    who.learn(x[:50], y[:50])
+    assert len(who.y) == 500 and torch.equal(who.x[-50:], x[:50]) and torch.equal(who.answer(x[:50]), y[:50])
+
+
+def test_nearest_mean_of_labels_that_occur(program):
+    known, labels = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([7, 7, 3])
+    assert program["nearest_mean"](torch.tensor([[4.0], [6.0]]), known, labels).tolist() == [7, 3]
+
+
+def test_judging_tells_ten_from_five(program):
+    logits, labels = torch.zeros(3, 10), torch.tensor([1, 1, 8])
+    logits[0, 1], logits[1, 1], logits[1, 8], logits[2, 8] = 1, 1, 2, 1
+    assert program["judge"](logits, labels) == {"old, ten": 0.5, "old, five": 1, "new, ten": 1, "new, five": 1}
+
+
+def test_what_should_stay_in_the_second_half_stays(program):
+    before = program["knows_first_half"](0)
+    frozen, rows, restored, plain = (
+        program["second_half"](program["Run"]("forgetting", 0, arm)) for arm in ("frozen", "rows", "restored", "plain"))
+    assert torch.equal(frozen.layers[0].weight, before.layers[0].weight)
+    assert not torch.equal(frozen.layers[1].weight[:5], before.layers[1].weight[:5])
+    assert torch.equal(rows.layers[1].weight[:5], before.layers[1].weight[:5])
+    assert not torch.equal(rows.layers[1].weight[5:], before.layers[1].weight[5:])
+    assert torch.equal(restored.layers[1].bias[:5], before.layers[1].bias[:5])
+    assert torch.equal(restored.layers[0].weight, plain.layers[0].weight)
+
+
+def test_a_memory_has_as_many_of_each(program):
+    labels = program["halves"]()[1]
+    assert labels[program["kept"](2, 50)].bincount().tolist() == [10] * 5
+    assert labels[program["kept"](2, 10, 5)].bincount().tolist() == [0] * 5 + [2] * 5
+
+
+def test_an_image_leaves_at_the_first_sure_exit(program):
+    sure, unsure = torch.tensor([9.0, 0.0]), torch.tensor([0.1, 0.0])
+    logits = [torch.stack([sure, unsure, unsure]), torch.stack([unsure, sure, unsure]), torch.stack([unsure] * 3)]
+    assert program["leave"](logits, 0.9).tolist() == [0, 1, 2]
+
+
+def test_multiplications_are_those_of_the_layers(program):
+    """Counted by hooks."""
+    model, counted = program["Exits"](), []
+    for layer in (each for pair in zip(model.convolutions, model.heads, strict=True) for each in pair):
+        layer.register_forward_hook(lambda layer, given, made: counted.append(
+            made.numel() * layer.weight[0].numel()))
+    model(torch.zeros(1, 1, 28, 28))
+    assert program["multiplications"]() == torch.tensor(counted).view(3, 2).sum(1).cumsum(0).tolist()
+
+
+def test_record_is_whole(program, record):
+    assert [program["run_of"](found) for found in record["runs"]] == program["runs"]()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["drift", "forgetting", "refit"])
+def test_runs_are_those_of_the_record(program, record, kind):
+    for found in record["runs"]:
+        if found["kind"] == kind and found["seed"] == 1 and found["arm"] not in ("window", "own"):
+            again = program["perform"](program["run_of"](found))
+            for name in set(found) & {"right", "old, ten", "new, ten"}:
+                expected, got = (torch.tensor(each[name]).mean().item() for each in (found, again))
+                assert got == pytest.approx(expected, abs=TOLERANCE), (found["arm"], name)
+
+
+@pytest.mark.slow
+def test_exits_are_those_of_the_record(program, record):
+    found = next(run for run in record["runs"] if run["kind"] == "exits" and run["seed"] == 1)
+    again = program["perform"](program["run_of"](found))
+    assert again["single"] == pytest.approx(found["single"], abs=TOLERANCE)
+    assert again["dial"][3]["cost"] == pytest.approx(found["dial"][3]["cost"], abs=0.05)
+
+
+def test_refuses_unknown_arguments(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "record.json", "--color", "blue"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(TOOL), run_name="__main__")
+    assert "--color" in capsys.readouterr().err
