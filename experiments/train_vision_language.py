@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python experiments/train_vision_language.py experiments/records/vision_language.json
 
 First convolutions learn the shape and the color of the training pictures; then they stay as they are, and a GPT of two layers
-learns to answer with their output before its words. Beside the record stand the weights of seed 0 of three arms, "picture",
-"balanced" and "premises" (vision_language.safetensors, float16). The record is written after every run; a second call goes on
-where it stopped.
+learns to answer with their output before its words, in one arm three times as long (`--longer`). Beside the record stand the
+weights of seed 0 of three arms, "picture", "balanced" and "premises" (vision_language.safetensors, float16). The record is
+written after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -51,6 +51,7 @@ EYE_STEPS, STEPS, BATCH, RATE = 400, 1400, 64, 4e-3
 FIRST = 3  # losses at the start, which another machine can repeat
 EVERY = 100  # steps between two points of a curve
 ARMS = ("picture", "text alone", "balanced", "premises")
+LONGER, TIMES, AGAIN = "picture, longer", 3, (0, 2)  # so many times the steps for the seeds that do not look
 KEPT = ("picture", "balanced", "premises")  # whose weights of seed 0 are kept
 KINDS = ("yes or no", "shape", "color")
 
@@ -64,7 +65,12 @@ class Run(NamedTuple):
 
 def runs() -> list[Run]:
     """Seed by seed, so that what is there at any time is whole comparisons."""
-    return [Run(arm, seed) for seed in SEEDS for arm in ARMS]
+    return [Run(arm, seed) for seed in SEEDS for arm in ARMS] + [Run(LONGER, seed) for seed in AGAIN]
+
+
+def length(run: Run) -> int:
+    """Steps of a training."""
+    return STEPS * TIMES if run.arm == LONGER else STEPS
 
 
 class Material(NamedTuple):
@@ -179,8 +185,8 @@ def prepare(run: Run, part: Material, eyes: Eyes) -> tuple[VisionLanguage, Mater
     return new_model(stem), part
 
 
-def fit(run: Run, part: Material, eyes: Eyes, steps: int = STEPS) -> tuple[VisionLanguage, list[float]]:
-    """The trained model and its losses."""
+def fit(run: Run, part: Material, eyes: Eyes, steps: int | None = None) -> tuple[VisionLanguage, list[float]]:
+    """The trained model and its losses, of all steps or of the first ones."""
     model, shown = prepare(run, part, eyes)
 
     def loss(model: VisionLanguage, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -189,7 +195,8 @@ def fit(run: Run, part: Material, eyes: Eyes, steps: int = STEPS) -> tuple[Visio
 
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, betas=(0.9, 0.98), fused=True)
     history = train(model, ShuffledBatches(shown.picture, shown.tokens, shown.answers, batch_size=BATCH, seed=run.seed), loss,
-                    optimizer, steps=steps, schedule=warmup_cosine(STEPS // 20, STEPS), progress=False)
+                    optimizer, steps=length(run) if steps is None else steps,
+                    schedule=warmup_cosine(length(run) // 20, length(run)), progress=False)
     return model.eval(), history.losses
 
 
@@ -293,6 +300,34 @@ def false(model: VisionLanguage, part: Material) -> dict[str, dict]:
     return result
 
 
+def true_premises(model: VisionLanguage, part: Material) -> dict[str, float]:
+    """How often it is so sure of an answer where the shape that a question takes for granted is there: at each threshold."""
+    rows = torch.tensor([premise(question) in SHAPES for question in part.questions])
+    sure = probabilities(model, part.pictures, part.picture[rows], part.tokens[rows]).max(-1).values
+    return {str(least): (sure >= least).float().mean().item() for least in THRESHOLDS}
+
+
+SENTENCES = {"is there a {}?": 0, "is the shape a {}?": 0, "is there a {} shape?": 1, "is the shape {}?": 1}
+
+
+def sentences(model: VisionLanguage, part: Material) -> dict[str, dict]:
+    """Four sentences, two of them no pattern of the set, of each picture whose shape and color the answers name.
+
+    Each is asked with its own word (the answer is yes) and with another (no): the share right, and of each the words said.
+    """
+    shown = labels(part)
+    known, result = (shown >= 0).all(1).nonzero()[:, 0], {}
+    for sentence, column in SENTENCES.items():
+        family, said = (SHAPES, COLORS)[column], {}
+        for name, shift in (("own", 0), ("another", 1)):
+            tokens = question_tokens([sentence.format(family[(number + shift) % len(family)])
+                                      for number in shown[known, column].tolist()])
+            chosen = probabilities(model, part.pictures, known, tokens).argmax(-1).tolist()
+            said[name] = {VOCABULARY.symbols[word]: count / len(known) for word, count in Counter(chosen).most_common()}
+        result[sentence] = {"right": (said["own"].get("yes", 0.0) + said["another"].get("no", 0.0)) / 2} | said
+    return result
+
+
 def rules(eyes: Eyes, part: Material) -> Tensor:
     """The strongest baseline: the two heads, and rules for the 24 forms of question; which answers are right, (Q,)."""
     with torch.no_grad():
@@ -318,7 +353,10 @@ def perform(run: Run, part: Material, test: Material, eyes: Eyes) -> tuple[dict,
     model, losses = fit(run, part, eyes)
     curve = [sum(losses[i:i + EVERY]) / EVERY for i in range(0, len(losses), EVERY)]
     found = {"losses": losses[:FIRST], "curve": curve, "scores": scores(model, test, parts, run.arm == "text alone")}
+    if run.arm in ("picture", "balanced"):
+        found["sentences"] = sentences(model, test)
     if run.arm == "picture":
+        found["sure of a true premise"] = true_premises(model, test)
         found["rules"] = shares(rules(eyes, test), parts)
     return run._asdict() | {"seconds": round(time.process_time() - start, 1)} | rounded(found), model
 
@@ -343,16 +381,18 @@ def kept() -> nn.ModuleDict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
+    parser.add_argument("--longer", action="store_true", help="make only the runs with three times the steps")
     parser.add_argument("--most", type=int, default=len(runs()), help="runs to make in this call")
     options = parser.parse_args()
     path, weights = options.record, options.record.with_suffix(".safetensors")
     part, test = material(load_questions("train")), material(load_questions("test"))
     record = json.loads(path.read_text()) if path.exists() else {
-        "settings": {"steps": STEPS, "eye steps": EYE_STEPS, "batch": BATCH, "rate": RATE},
+        "settings": {"steps": STEPS, "longer": STEPS * TIMES, "eye steps": EYE_STEPS, "batch": BATCH, "rate": RATE},
         **surroundings(), **baselines(part, test), "runs": []}
     done, eyes = {Run(found["arm"], found["seed"]) for found in record["runs"]}, {}
     models = load_weights(weights) if weights.exists() else kept()
-    for run in [run for run in runs() if run not in done][:options.most]:
+    wanted = [run for run in runs() if run not in done and (run.arm == LONGER or not options.longer)]
+    for run in wanted[:options.most]:
         if run.seed not in eyes:
             eyes = {run.seed: train_eyes(part, run.seed)}
         found, model = perform(run, part, test, eyes[run.seed])

@@ -103,10 +103,41 @@ def test_text_alone_is_shown_no_picture_and_trained_eyes_stay(program):
     assert all(torch.equal(p, q) for p, q in zip(trained.vision.parameters(), before, strict=True))
 
 
+def test_a_longer_run_differs_from_its_sibling_in_its_steps_alone(program):
+    part = few(program, ["is there a circle?", "what shape is present?"] * 32, ["no", "circle"] * 32)
+    longer, sibling = program["Run"](program["LONGER"], 3), program["Run"]("picture", 3)
+    assert program["length"](longer) == program["TIMES"] * program["length"](sibling) == 3 * program["STEPS"]
+    eyes = program["Eyes"]().eval()
+    ours, theirs = (program["fit"](run, part, eyes, steps=1)[1] for run in (longer, sibling))
+    assert ours == theirs  # same start, same batches: the rates part them later
+
+
+@pytest.mark.parametrize("word", ["yes", "no", "circle"])
+def test_a_model_of_one_word_gets_half_of_the_sentences_with_yes_or_no(program, test_part, word):
+    logits = torch.nn.functional.one_hot(torch.tensor(VOCABULARY.encode([word])), len(VOCABULARY)).float()  # (1, V)
+    found = program["sentences"](lambda images, tokens: logits.expand(*tokens.shape, -1), test_part)
+    assert len(found) == 4
+    for each in found.values():
+        assert each == {"right": 0.0 if word == "circle" else 0.5, "own": {word: 1.0}, "another": {word: 1.0}}
+
+
+def test_longer_makes_only_the_longer_runs(program, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", [str(TOOL), str(tmp_path / "record.json"), "--longer", "--most", "0"])
+    program["main"]()
+    assert not capsys.readouterr().out and not [*tmp_path.iterdir()]
+
+
+def test_the_longer_runs_are_those_whose_siblings_do_not_look(program, record):
+    blind = [run["seed"] for run in record["runs"]
+             if run["arm"] == "picture" and run["scores"]["own picture"]["against, color"] < 0.5]
+    assert [run.seed for run in program["runs"]() if run.arm == program["LONGER"]] == blind
+
+
 def test_record_is_whole(program, record):
     assert [program["Run"](found["arm"], found["seed"]) for found in record["runs"]] == program["runs"]()
-    assert record["settings"] == {"steps": program["STEPS"], "eye steps": program["EYE_STEPS"], "batch": program["BATCH"],
-                                  "rate": program["RATE"]}
+    steps = program["STEPS"]
+    assert record["settings"] == {"steps": steps, "longer": 3 * steps, "eye steps": program["EYE_STEPS"],
+                                  "batch": program["BATCH"], "rate": program["RATE"]}
 
 
 def test_the_weights_beside_the_record_score_as_it_says(program, record, test_part):
@@ -116,11 +147,17 @@ def test_the_weights_beside_the_record_score_as_it_says(program, record, test_pa
     for arm, model in models.items():
         found = program["probabilities"](model, test_part.pictures, test_part.picture[rows], test_part.tokens[rows])
         right = (found.argmax(-1) == test_part.answers[rows]).float().mean().item()
-        expected = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (arm, 0))["scores"]
+        recorded = next(run for run in record["runs"] if (run["arm"], run["seed"]) == (arm, 0))
+        expected = recorded["scores"]
         if arm == "picture":
             assert right == pytest.approx(expected["own picture"]["all"], abs=0.025)
         assert program["false"](model, test_part)["shape"]["false, none"] == pytest.approx(
             expected["false"]["shape"]["false, none"], abs=0.01)
+        if "sentences" in recorded:
+            for sentence, each in program["sentences"](model, test_part).items():
+                assert each["right"] == pytest.approx(recorded["sentences"][sentence]["right"], abs=0.02)
+        if "sure of a true premise" in recorded:
+            assert program["true_premises"](model, test_part) == pytest.approx(recorded["sure of a true premise"], abs=0.01)
 
 
 def test_the_drawing_shows_the_numbers_of_the_record(record):
