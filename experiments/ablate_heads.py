@@ -19,7 +19,7 @@ from torch import Tensor
 from tutorlib.data.bible import load_bible
 from tutorlib.interpretation import attention_weights, heads_off
 from tutorlib.pretrained import load
-from tutorlib.records import rounded, surroundings
+from tutorlib.records import rounded, surroundings, write_record
 
 PERIOD, SCORED, ABLATED, WINDOW, WINDOWS = 40, 3, 5, 80, 3
 ORDINARY = range(1000, 20_000)  # token ids: neither marks nor bytes nor rare pieces
@@ -103,7 +103,7 @@ def main() -> None:
         if name not in record["runs"]:
             start = time.process_time()
             record["runs"][name] = rounded(measure(model, text, off)) | {"seconds": round(time.process_time() - start, 1)}
-            path.write_text(json.dumps(record, indent=1) + "\n")
+            write_record(path, record)
             print(name, off, record["runs"][name]["seconds"], sum(record["runs"][name]["second"]) / ABLATED, flush=True)
 
 

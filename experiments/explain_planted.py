@@ -7,7 +7,6 @@ with these. The record is written after every seed; a second call goes on where 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from tutorlib.interpretation import (
     with_shuffled_weights,
 )
 from tutorlib.models import ViT, ViTConfig
-from tutorlib.records import load_half, rounded, save_half, surroundings
+from tutorlib.records import load_half, open_record, rounded, save_half, surroundings, write_record
 from tutorlib.training import train, warmup_cosine
 
 CONFIG = ViTConfig(28, CELL, 1, len(GLYPHS), width=32, num_heads=2, num_layers=3, hidden=64)
@@ -204,9 +203,9 @@ def main() -> None:
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with; the weights go beside it")
     path = parser.parse_args().record
     weights = path.with_suffix(".safetensors")
-    record = json.loads(path.read_text()) if path.exists() else {
+    record = open_record(path, lambda: {
         "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "images": IMAGES, "path": PATH}, **surroundings(),
-        "runs": []}
+        "runs": []})
     models = load_models(weights) if weights.exists() else {}
     for seed in SEEDS:
         if any(run["seed"] == seed for run in record["runs"]):
@@ -217,7 +216,7 @@ def main() -> None:
         record["runs"].append({"seed": seed, "seconds": round(time.process_time() - start, 1),
                                "losses": rounded(losses[:FIRST] + losses[FIRST + 46::50])} | found)
         save_models(models, weights)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(path, record)
         print(seed, record["runs"][-1]["seconds"], found["right"], flush=True)
 
 

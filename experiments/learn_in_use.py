@@ -9,7 +9,6 @@ call goes on where it stopped.
 """
 
 import argparse
-import json
 import time
 from collections import deque
 from functools import cache
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.digits import load_digits
 from tutorlib.models import MLP
-from tutorlib.records import rounded, surroundings
+from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
 
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
 KNOWN, BATCHES, BATCH, STILL = 1500, 60, 50, 10  # digits to learn first; batches of the stream; those before the turning
@@ -412,11 +411,6 @@ def exits(run: Run) -> dict:
 PERFORM = {"drift": drift, "forgetting": forgetting, "refit": refit, "offset": offset, "exits": exits}
 
 
-def run_of(found: dict) -> Run:
-    """The run that an entry of the record is."""
-    return Run(**{field: found[field] for field in Run._fields})
-
-
 def perform(run: Run) -> dict:
     begun = time.process_time()
     return run._asdict() | rounded(PERFORM[run.kind](run)) | {"seconds": round(time.process_time() - begun, 1)}
@@ -426,17 +420,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
-    record = json.loads(path.read_text()) if path.exists() else {
+    record = open_record(path, lambda: {
         "settings": {"sizes": SIZES, "known": KNOWN, "batches": BATCHES, "batch": BATCH, "still": STILL, "steps": STEPS,
                      "rate": RATE, "window": WINDOW, "channels": CHANNELS, "epochs": EPOCHS, "thresholds": THRESHOLDS},
-        **surroundings(), "runs": []}
-    planned, done = runs(), {run_of(found) for found in record["runs"]}
-    for run in planned:
-        if run not in done:
-            record["runs"].append(perform(run))
-            record["runs"].sort(key=lambda found: planned.index(run_of(found)))
-            path.write_text(json.dumps(record, indent=1) + "\n")
-            print(run, flush=True)
+        **surroundings(), "runs": []})
+    planned = runs()
+    for run in missing(planned, record):
+        record["runs"].append(perform(run))
+        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
+        write_record(path, record)
+        print(run, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ or chosen by how typical they are. The record is written after every run; a seco
 """
 
 import argparse
-import json
 import time
 from functools import cache
 from pathlib import Path
@@ -28,7 +27,7 @@ from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.quality import distance_to_mean, keep_lowest, wrong_labels
 from tutorlib.evaluation.scaling import fit_isoflop, fit_power, fit_scaling_law, training_flops
 from tutorlib.models import GPT, MLP, GPTConfig
-from tutorlib.records import rounded, surroundings
+from tutorlib.records import missing, open_record, rounded, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import cross_entropy, token_cross_entropy, train, warmup_cosine
 
@@ -320,18 +319,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
-    record = json.loads(path.read_text()) if path.exists() else {
-        **surroundings(), "product_rate": float(f"{product_rate():.3g}"), "runs": []}
+    record = open_record(path, lambda: {
+        **surroundings(), "product_rate": float(f"{product_rate():.3g}"), "runs": []})
     for stage, foretell in enumerate((None, expected, expected_text)):
         if foretell and foretell.__name__ not in record:  # before any run of this stage, and never again
             record[foretell.__name__] = foretell(record["runs"])
-            path.write_text(json.dumps(record, indent=1) + "\n")
-        done = {Run(**{field: found[field] for field in Run._fields}) for found in record["runs"]}
-        for run in runs(stage):
-            if run not in done:
-                record["runs"].append(perform(run))
-                path.write_text(json.dumps(record, indent=1) + "\n")
-                print(record["runs"][-1], flush=True)
+            write_record(path, record)
+        for run in missing(runs(stage), record):
+            record["runs"].append(perform(run))
+            write_record(path, record)
+            print(record["runs"][-1], flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ written after every run, seed by seed, so a run that is cut leaves whole compari
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from tutorlib.layers import (
     linear_attention,
 )
 from tutorlib.models import GPT, GPTConfig
-from tutorlib.records import surroundings
+from tutorlib.records import missing, open_record, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy, train, warmup_cosine
 
@@ -350,18 +349,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
-    record = json.loads(path.read_text()) if path.exists() else {
+    record = open_record(path, lambda: {
         "settings": {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "hidden": HIDDEN, "rate": RATE, "balance": BALANCE,
                      "steps": STEPS, "tokens": TOKENS},
-        **surroundings(), "runs": []}
-    done = {Run(**{field: found[field] for field in Run._fields}) for found in record["runs"]}
+        **surroundings(), "runs": []})
     text = corpus()
-    for run in runs():
-        if run not in done:
-            record["runs"].append(perform(run, text))
-            path.write_text(json.dumps(record, indent=1) + "\n")
-            print({k: record["runs"][-1][k] for k in ("task", "size", "arm", "seed", "heads", "network", "seconds", "scores")},
-                  flush=True)
+    for run in missing(runs(), record):
+        record["runs"].append(perform(run, text))
+        write_record(path, record)
+        print({k: record["runs"][-1][k] for k in ("task", "size", "arm", "seed", "heads", "network", "seconds", "scores")},
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ The record is written after every seed; a second call goes on where it stopped. 
 """
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from tutorlib.data.bible import load_bible
 from tutorlib.device import seed_everything
 from tutorlib.interpretation import LinearProbe
 from tutorlib.layers import LSTM
-from tutorlib.records import load_half, rounded, save_half, surroundings
+from tutorlib.records import load_half, open_record, rounded, save_half, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import train, warmup_cosine
 
@@ -263,7 +262,7 @@ def main() -> None:
     parser.add_argument("record", type=Path, help="JSON file to write; the weights are written beside it")
     path = parser.parse_args().record
     texts = load_texts()
-    record = json.loads(path.read_text()) if path.exists() else start_record(texts)
+    record = open_record(path, lambda: start_record(texts))
     for seed in SEEDS[len(record["runs"]):]:
         begin = time.process_time()
         model, losses = fit(texts, seed)
@@ -272,7 +271,7 @@ def main() -> None:
             save_half(model, path.with_suffix(".safetensors"))
         run = {"seed": seed, "seconds": seconds, "losses": losses[:FIRST] + losses[99::100], **study(model, texts, seed)}
         record["runs"].append(rounded(run))
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(path, record)
         print(run, flush=True)
 
 

@@ -23,7 +23,6 @@ that count, from `--numbers 0 1 --steps 1600`, broken off before the matched run
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
@@ -42,7 +41,7 @@ from tutorlib.device import has_fast_bfloat16, seed_everything
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.evaluation.detection import Detections, Objects, average_precision, detections, iou, kinds_of_error
 from tutorlib.models.detr import DETR, Backbone, DETRConfig
-from tutorlib.records import load_half, save_half, surroundings
+from tutorlib.records import load_half, save_half, surroundings, write_record
 from tutorlib.training.loop import train
 from tutorlib.training.matching import NO_OBJECT, Targets, match, set_loss
 from tutorlib.training.schedules import warmup_cosine
@@ -268,7 +267,7 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
         save_half(model, weights)
         if options.rule == "left to right":
             record["right by place"] = right_by_place(load_weights(weights), test)
-        write(options.record, record)
+        write_record(options.record, record)
         print(record["curve"][-1], flush=True)
         spent += time.perf_counter() - begun  # evaluating is not training
 
@@ -281,7 +280,7 @@ def record_long(digits, options: argparse.Namespace, record: dict) -> None:
     kept = load_weights(weights)
     record |= final_scores(kept, test, there)
     record |= {"own scenes": own_scores(kept, digits), "baseline": baseline(digits, test, there)}
-    write(options.record, record)
+    write_record(options.record, record)
 
 
 def chunks(values: list, size: int) -> list[list]:
@@ -347,7 +346,7 @@ def record_arms(digits, options: argparse.Namespace, record: dict) -> None:
         batches = SceneBatches([pool], SIMPLE_BATCH, seed)
         for name in options.only:
             record["arms"][name].append({"seed": seed} | record_arm(ARMS[name], classifier, batches, test, options))
-            write(options.record, record)
+            write_record(options.record, record)
             print(name, record["arms"][name][-1], flush=True)
 
 
@@ -379,7 +378,7 @@ def record_numbers(digits, options: argparse.Namespace, record: dict) -> None:
             run(model, batches, options.steps, ARMS[rule].loss)
             runs.append({"seed": seed, "seconds": round(time.perf_counter() - begun, 1),
                          "by number": {number: by_number(model, test) for number, test in tests.items()}})
-            write(options.record, record)
+            write_record(options.record, record)
             print(rule, runs[-1], flush=True)
 
 
@@ -444,10 +443,6 @@ def first_only(answer: Detections, level: float = 0.5) -> Detections:
 def load_weights(path: Path) -> DETR:
     """The recorded model, in float32."""
     return load_half(DETR(CONFIG), path)
-
-
-def write(path: Path, record: dict) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ seed by seed, so a run that is cut leaves whole comparisons; a second call goes 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +31,7 @@ from tutorlib.data.captions import (
 from tutorlib.device import seed_everything
 from tutorlib.models import CLIP, CLIPConfig
 from tutorlib.models.clip import ImageEncoder
-from tutorlib.records import load_half, save_half, surroundings
+from tutorlib.records import load_half, missing, open_record, save_half, surroundings, write_record
 from tutorlib.training import decay_groups, train, warmup_cosine
 from tutorlib.training.contrastive import contrastive_loss
 
@@ -229,18 +228,18 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=len(runs()), help="runs to make in this call")
     options = parser.parse_args()
     path = options.record
-    record = json.loads(path.read_text()) if path.exists() else {
+    record = open_record(path, lambda: {
         "settings": {"steps": STEPS, "batch": BATCH, "rate": RATE, "decay": DECAY, "pictures": PICTURES},
-        **surroundings(), "runs": []}
-    done, drawn = {Run(found["arm"], found["seed"]) for found in record["runs"]}, {}
-    for run in [run for run in runs() if run not in done][:options.most]:
+        **surroundings(), "runs": []})
+    drawn = {}
+    for run in missing(runs(), record)[:options.most]:
         if run.seed not in drawn:
             drawn = {run.seed: training_pictures(run.seed)}
         found, model = perform(run, drawn[run.seed])
         record["runs"].append(found)
         if run == Run("CLIP", 0):
             save_half(model, path.with_suffix(".safetensors"))
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(path, record)
         print(run, found["seconds"], found["last"], found["scores"], flush=True)
 
 

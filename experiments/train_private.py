@@ -9,7 +9,6 @@ model and digit, on whether it was in. The record is written after every run; a 
 """
 
 import argparse
-import json
 import math
 import time
 from functools import cache
@@ -24,7 +23,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tutorlib.data.digits import load_digits
 from tutorlib.evaluation.attacks import confidence, membership_ratio
 from tutorlib.models import MLP
-from tutorlib.records import rounded, surroundings
+from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
 from tutorlib.training.federated import Client, average, deal, federate
 from tutorlib.training.privacy import epsilon, noise_for, per_sample_gradients, private_gradient, train_privately
 
@@ -214,11 +213,6 @@ PERFORM = {"federation": federation, "central": federation, "alone": federation,
            "attack": attack}
 
 
-def run_of(found: dict) -> Run:
-    """The run that an entry of the record is."""
-    return Run(**{field: found[field] for field in Run._fields})
-
-
 def perform(run: Run) -> dict:
     start = time.process_time()
     found = rounded(PERFORM[run.kind](run))
@@ -232,18 +226,17 @@ def main() -> None:
     settings = {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "clip": CLIP,
                 "rate": RATE, "delta": DELTA, "batches": BATCHES, "pool": POOL, "odd": ODD, "models": MODELS,
                 "cut_stopped": CUT_STOPPED}
-    record = json.loads(path.read_text()) if path.exists() else {"settings": settings, **surroundings(), "runs": []}
+    record = open_record(path, lambda: {"settings": settings, **surroundings(), "runs": []})
     record["settings"] = settings
-    planned, done = runs(), {run_of(found) for found in record["runs"]}
-    for run in planned:
-        if run not in done:
-            record["runs"].append(perform(run))
-            record["runs"].sort(key=lambda found: planned.index(run_of(found)))
-            path.write_text(json.dumps(record, indent=1) + "\n")
-            print(run, flush=True)
+    planned = runs()
+    for run in missing(planned, record):
+        record["runs"].append(perform(run))
+        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
+        write_record(path, record)
+        print(run, flush=True)
     if "worst" not in record:
         record["worst"] = {target: round(worst_case(float(target)), 4) for target in ("30", "8", "1")}
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(path, record)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from tutorlib.evaluation.segmentation import (
 )
 from tutorlib.models.segmenter import PatchHead, PixelHead, Segmenter
 from tutorlib.models.unet import ConvBlock, concatenate, unet
-from tutorlib.records import surroundings
+from tutorlib.records import surroundings, write_record
 from tutorlib.training import train, warmup_cosine
 from tutorlib.training.losses import dice_loss, pixel_cross_entropy
 
@@ -212,10 +212,10 @@ def compare(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
     for seed in SEEDS:
         for name, arm in ARMS.items():
             record["arms"][name].append(run(arm, data, options.steps, seed, test))
-            write(options.record, record)
+            write_record(options.record, record)
             print(seed, name, *list(record["arms"][name][-1].values())[:6], flush=True)
     record["bottoms"] = {name: run(arm, data, options.steps, SEEDS[0], test) for name, arm in BOTTOMS.items()}
-    write(options.record, record)
+    write_record(options.record, record)
 
 
 def train_again(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
@@ -223,7 +223,7 @@ def train_again(options: argparse.Namespace, data: Scenes, test: Scenes) -> None
     record = json.loads(options.record.read_text())
     for name in options.arms:
         record["arms"][name] = [run(ARMS[name], data, options.steps, seed, test) for seed in SEEDS]
-        write(options.record, record)
+        write_record(options.record, record)
         print(name, [found["two questions"]["boundary"] for found in record["arms"][name]], flush=True)
 
 
@@ -235,7 +235,7 @@ def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> Non
         told = answer(trained(ARMS[name], data, steps, seed), test.images)
         found = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
         record["longer"].append({"name": name, "steps": steps, "seed": seed, **scores(told, test), "errors": found})
-        write(options.record, record)
+        write_record(options.record, record)
         print(name, steps, seed, found, flush=True)
 
 
@@ -304,7 +304,7 @@ def train_long(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
                             "photographs": on_each_photograph(lambda images: answer(model, images))}
     print(name, record["long"][name], flush=True)
     save_weights(models, weights)
-    write(options.record, record)
+    write_record(options.record, record)
 
 
 def on_each_photograph(answer: Callable[[Tensor], Tensor]) -> list[float]:
@@ -419,10 +419,6 @@ def load_weights(path: Path) -> dict[str, nn.Module]:
 
 def rounded(value: float) -> float:
     return round(value, 4)
-
-
-def write(path: Path, record: dict) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

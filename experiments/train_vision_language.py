@@ -9,7 +9,6 @@ written after every run; a second call goes on where it stopped.
 """
 
 import argparse
-import json
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -41,7 +40,7 @@ from tutorlib.device import seed_everything
 from tutorlib.layers import fold_batch_norms
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.models.vision_language import ConvolutionalStem, VisionLanguage, answer_loss, at_mark
-from tutorlib.records import load_half, rounded, save_half, surroundings
+from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
 from tutorlib.training import train, warmup_cosine
 
 SIZES = GPTConfig(vocabulary=len(VOCABULARY), max_length=28, width=64, num_heads=4, num_layers=2, hidden=128)
@@ -386,22 +385,22 @@ def main() -> None:
     options = parser.parse_args()
     path, weights = options.record, options.record.with_suffix(".safetensors")
     part, test = material(load_questions("train")), material(load_questions("test"))
-    record = json.loads(path.read_text()) if path.exists() else {
+    record = open_record(path, lambda: {
         "settings": {"steps": STEPS, "longer": STEPS * TIMES, "eye steps": EYE_STEPS, "batch": BATCH, "rate": RATE},
-        **surroundings(), **baselines(part, test), "runs": []}
-    done, eyes = {Run(found["arm"], found["seed"]) for found in record["runs"]}, {}
+        **surroundings(), **baselines(part, test), "runs": []})
+    eyes = {}
     models = load_weights(weights) if weights.exists() else kept()
-    wanted = [run for run in runs() if run not in done and (run.arm == LONGER or not options.longer)]
+    wanted = [run for run in missing(runs(), record) if run.arm == LONGER or not options.longer]
     for run in wanted[:options.most]:
         if run.seed not in eyes:
             eyes = {run.seed: train_eyes(part, run.seed)}
         found, model = perform(run, part, test, eyes[run.seed])
         record["runs"].append(found)
-        record["runs"].sort(key=lambda each: runs().index(Run(each["arm"], each["seed"])))
+        record["runs"].sort(key=lambda each: runs().index(run_of(Run, each)))
         if run.seed == 0 and run.arm in KEPT:
             models[run.arm].load_state_dict(model.state_dict())
             save_half(models, weights)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(path, record)
         print(run, found["seconds"], found["scores"], flush=True)
 
 

@@ -32,7 +32,7 @@ from tutorlib.layers import BatchNorm, ConvNorm, encoder_layer
 from tutorlib.models import MobileNetV2, ResNet, ViT, ViTConfig
 from tutorlib.models.vit import patches
 from tutorlib.pretrained import load
-from tutorlib.records import surroundings
+from tutorlib.records import surroundings, write_record
 from tutorlib.training import train, warmup_cosine
 from tutorlib.training.augmentation import move, rotate, shift
 
@@ -225,12 +225,12 @@ def main() -> None:
     for kind, run in {"baselines": baselines, "few": few}.items():
         if kind in wanted and kind not in record:
             record[kind] = run(options.seeds)
-            write(options.record, record)
+            write_record(options.record, record)
     for job in (job for part in PARTS if part in wanted for job in jobs(part, options.seeds)):
         if not any(all(run[key] == value for key, value in job.items()) for run in record["runs"]):
             rate = chosen(record, job["task"], job["network"], job["change"])
             record["runs"].append(job | {"rate": rate} | trained(job, rate))
-            write(options.record, record)
+            write_record(options.record, record)
 
 
 def opened(options: argparse.Namespace) -> dict:
@@ -241,10 +241,6 @@ def opened(options: argparse.Namespace) -> dict:
     return {"seeds": options.seeds, **surroundings(), "batch": BATCH, "decay": DECAY,
             "parameters": {name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()},
             "first_losses": first, "tuning": [], "beyond": [], "runs": []}
-
-
-def write(path: Path, record: dict) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def jobs(part: str, seeds: list[int]) -> list[dict]:
@@ -356,7 +352,7 @@ def tune(record: dict, path: Path, kind: str, rates: tuple[float, ...], networks
             batches, validation, steps = sets[task]
             model, _, _ = fitted(built(name, task), batches, steps, 100, rate)
             results.append(setting | {"accuracy": accuracy(model, *validation)})
-            write(path, record)
+            write_record(path, record)
 
 
 def built(network: str, task: str) -> Callable[[], nn.Module]:

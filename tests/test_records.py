@@ -1,10 +1,17 @@
 """Records: numbers keep their places and lose their digits; two-byte weights come back into the network they are of."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
 
-from tutorlib.records import load_half, rounded, save_half, surroundings
+from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
+
+
+class Run(NamedTuple):
+    arm: str
+    seed: int
 
 
 def test_numbers_are_rounded_wherever_they_stand():
@@ -35,3 +42,21 @@ def test_another_network_is_refused(tmp_path):
         load_half(nn.Linear(3, 4), tmp_path / "one.safetensors")
     with pytest.raises(FileNotFoundError):
         load_half(nn.Linear(3, 2), tmp_path / "none.safetensors")
+
+
+def test_a_record_is_begun_once_and_then_gone_on_with(tmp_path):
+    path, begun = tmp_path / "a.json", []
+    start = lambda: begun.append(1) or {"runs": []}  # noqa: E731
+    record = open_record(path, start)
+    record["runs"].append({"arm": "x", "seed": 1, "score": 0.5})
+    write_record(path, record)
+    assert open_record(path, start) == record and begun == [1]
+    assert path.read_text().endswith("}\n") and '\n   "seed": 1,\n' in path.read_text()
+
+
+def test_runs_that_a_record_lacks_in_the_order_they_are_planned():
+    record = {"runs": [{"score": 0.5, "seed": 1, "arm": "x"}, {"arm": "y", "seed": 0, "score": 0.1}]}
+    planned = [Run("y", 1), Run("y", 0), Run("x", 1), Run("x", 0)]
+    assert run_of(Run, record["runs"][0]) == Run("x", 1)
+    assert missing(planned, record) == [Run("y", 1), Run("x", 0)]
+    assert missing(planned, {"runs": []}) == planned and missing([], record) == []

@@ -1,19 +1,43 @@
-"""What the records of long runs have in common: where they were made, numbers of few digits, weights of two bytes."""
+"""What the records of long runs have in common: where they were made, which runs they lack, few digits, two-byte weights."""
 
+import json
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from tutorlib.device import processor_name
 
+R = TypeVar("R", bound=tuple)  # a run: a NamedTuple of what tells it from the others
+
 
 def surroundings() -> dict[str, Any]:
     """Versions, processor and threads, which a record names and a repetition compares."""
     return {"torch": torch.__version__, "python": platform.python_version(), "processor": processor_name(),
             "threads": torch.get_num_threads()}
+
+
+def open_record(path: Path, start: Callable[[], dict]) -> dict:
+    """The record at `path`, to be gone on with; where there is none, what `start` makes."""
+    return json.loads(path.read_text()) if path.exists() else start()
+
+
+def write_record(path: Path, record: dict) -> None:
+    """In the form that all records have, so that a change of one run is a change of its lines."""
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def run_of(kind: type[R], found: dict) -> R:
+    """The run of a record's entry, which has its fields among others."""
+    return kind(**{field: found[field] for field in kind._fields})
+
+
+def missing(planned: Sequence[R], record: dict) -> list[R]:
+    """Those of the planned runs that the record's "runs" have not, in their order."""
+    return [run for run in planned if all(run_of(type(run), found) != run for found in record["runs"])]
 
 
 def rounded(value: Any, digits: int = 4) -> Any:

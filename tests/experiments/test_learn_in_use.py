@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.closeness import assert_same
+from tutorlib.records import run_of
 
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "learn_in_use.py"
@@ -108,7 +109,7 @@ def test_multiplications_are_those_of_the_layers(program):
 
 
 def test_record_is_whole(program, record):
-    assert [program["run_of"](found) for found in record["runs"]] == program["runs"]()
+    assert [run_of(program["Run"], found) for found in record["runs"]] == program["runs"]()
 
 
 @pytest.mark.slow
@@ -116,7 +117,7 @@ def test_record_is_whole(program, record):
 def test_runs_are_those_of_the_record(program, record, kind):
     for found in record["runs"]:
         if found["kind"] == kind and found["seed"] == 1 and found["arm"] not in ("window", "own"):
-            again = program["perform"](program["run_of"](found))
+            again = program["perform"](run_of(program["Run"], found))
             for name in set(found) & {"right", "old, ten", "new, ten"}:
                 expected, got = (torch.tensor(each[name]).mean().item() for each in (found, again))
                 assert got == pytest.approx(expected, abs=TOLERANCE), (found["arm"], name)
@@ -125,7 +126,7 @@ def test_runs_are_those_of_the_record(program, record, kind):
 @pytest.mark.slow
 def test_exits_are_those_of_the_record(program, record):
     found = next(run for run in record["runs"] if run["kind"] == "exits" and run["seed"] == 1)
-    again = program["perform"](program["run_of"](found))
+    again = program["perform"](run_of(program["Run"], found))
     assert again["single"] == pytest.approx(found["single"], abs=TOLERANCE)
     assert again["dial"][3]["cost"] == pytest.approx(found["dial"][3]["cost"], abs=0.05)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tutorlib.records import run_of
+
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "sweep_compute.py"
 RECORD = ROOT / "records" / "compute.json"
@@ -86,7 +88,7 @@ def test_a_network_learns_its_digits(program):
 
 @recorded
 def test_record_is_whole(program, record):
-    found = [program["Run"](**{field: run[field] for field in program["Run"]._fields}) for run in record["runs"]]
+    found = [run_of(program["Run"], run) for run in record["runs"]]
     assert sorted(found) == sorted(planned(program))
     for stage, part in ((1, "sweep"), (2, "repeats")):  # what was foretold came after all that it was foretold from
         last = [place for place, run in enumerate(found) if run in program["runs"](0) and run.part == part][-1]
@@ -116,7 +118,7 @@ def test_every_budget_has_its_lowest_loss_inside(program, record):
 def test_first_losses_are_those_of_the_record(program, record, part):
     for run in record["runs"]:
         if run["part"] == part and run["seed"] == 1:
-            again = program["PARTS"][part](program["Run"](**{field: run[field] for field in program["Run"]._fields}), 3)
+            again = program["PARTS"][part](run_of(program["Run"], run), 3)
             assert again["first"] == pytest.approx(run["first"], abs=TOLERANCE), run["arm"]
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.closeness import assert_same, draw
+from tutorlib.records import run_of
 
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "train_architectures.py"
@@ -95,7 +96,7 @@ def test_training_lowers_the_loss(program, arm):
 @recorded
 def test_record_is_whole(program):
     record = json.loads(RECORD.read_text())
-    found = [program["Run"](**{field: run[field] for field in program["Run"]._fields}) for run in record["runs"]]
+    found = [run_of(program["Run"], run) for run in record["runs"]]
     assert found == program["runs"]()
     assert all(run["steps"] == program["STEPS"][run["task"]] for run in record["runs"])
 
@@ -106,7 +107,7 @@ def test_record_is_whole(program):
 def test_first_losses_are_those_of_the_record(program, task):
     for run in json.loads(RECORD.read_text())["runs"]:
         if run["task"] == task and run["seed"] == 1 and run["heads"] == 2:
-            losses = program["first_losses"](program["Run"](**{field: run[field] for field in program["Run"]._fields}))
+            losses = program["first_losses"](run_of(program["Run"], run))
             assert losses == pytest.approx(run["losses"][:3], abs=TOLERANCE), run["arm"]
 
 

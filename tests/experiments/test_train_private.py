@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.closeness import assert_same
+from tutorlib.records import run_of
 from tutorlib.training.privacy import epsilon, most_bets_won
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -80,7 +81,7 @@ def test_homes_without_noise_learn_and_the_noise_is_of_one_home(program):
 
 
 def test_record_is_whole(program, record):
-    assert [program["run_of"](found) for found in record["runs"]] == program["runs"]()
+    assert [run_of(program["Run"], found) for found in record["runs"]] == program["runs"]()
     assert set(record["worst"]) == {"30", "8", "1"}
 
 
@@ -94,7 +95,7 @@ def test_no_measured_attack_beats_what_is_promised(record):
 @pytest.mark.slow
 def test_first_rounds_are_those_of_the_record(program, record):
     for found in record["runs"]:
-        run = program["run_of"](found)
+        run = run_of(program["Run"], found)
         if run.kind in ("federation", "central", "alone") and run.seed == 1 and run.epochs == 1:
             again = program["federation"](run, rounds=3)
             assert again["bytes"] == found["bytes"][:3]
@@ -104,7 +105,7 @@ def test_first_rounds_are_those_of_the_record(program, record):
 @pytest.mark.slow
 def test_private_runs_are_those_of_the_record(program, record):
     for found in record["runs"]:
-        run = program["run_of"](found)
+        run = run_of(program["Run"], found)
         if run.kind == "private" and run.seed == 1 and run.digits == 300:
             assert program["private"](run)["right"] == pytest.approx(found["right"], abs=TOLERANCE), run
 
@@ -112,13 +113,13 @@ def test_private_runs_are_those_of_the_record(program, record):
 @pytest.mark.slow
 def test_noise_at_home_is_that_of_the_record(program, record):
     found = next(run for run in record["runs"] if run["kind"] == "homes" and run["arm"] == "8" and run["seed"] == 1)
-    assert program["homes"](program["run_of"](found))["right"] == pytest.approx(found["right"], abs=TOLERANCE)
+    assert program["homes"](run_of(program["Run"], found))["right"] == pytest.approx(found["right"], abs=TOLERANCE)
 
 
 @pytest.mark.slow
 def test_an_attack_is_that_of_the_record(program, record):
     found = next(run for run in record["runs"] if run["kind"] == "attack" and run["arm"] == "stopped" and run["seed"] == 1)
-    again = program["attack"](program["run_of"](found))
+    again = program["attack"](run_of(program["Run"], found))
     for name in ("right", "median, usual", "ratio, usual", "ratio, odd"):
         assert again[name] == pytest.approx(found[name], abs=TOLERANCE), name
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tutorlib.data.easy_vqa import COLORS, NONE, SHAPES, VOCABULARY, kind, load_questions, premise, question_tokens
+from tutorlib.records import run_of
 
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "train_vision_language.py"
@@ -134,7 +135,7 @@ def test_the_longer_runs_are_those_whose_siblings_do_not_look(program, record):
 
 
 def test_record_is_whole(program, record):
-    assert [program["Run"](found["arm"], found["seed"]) for found in record["runs"]] == program["runs"]()
+    assert [run_of(program["Run"], found) for found in record["runs"]] == program["runs"]()
     steps = program["STEPS"]
     assert record["settings"] == {"steps": steps, "longer": 3 * steps, "eye steps": program["EYE_STEPS"],
                                   "batch": program["BATCH"], "rate": program["RATE"]}
