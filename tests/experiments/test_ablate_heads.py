@@ -17,11 +17,6 @@ TOOL = ROOT / "ablate_heads.py"
 RECORD = ROOT / "records" / "heads.json"
 
 
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
 class Fixed(MultiHeadAttention):
     """A layer with two heads: one looks behind the earlier copy of a period of 4, the other one place back."""
 

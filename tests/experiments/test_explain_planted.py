@@ -1,6 +1,5 @@
 """The record of planted evidence: its parts measure what they say, its first losses and its scores come out again."""
 
-import json
 import runpy
 import sys
 from pathlib import Path
@@ -14,16 +13,6 @@ from tutorlib.models import ViT
 ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "explain_planted.py"
 RECORD = ROOT / "records" / "planted.json"
-
-
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
-@pytest.fixture(scope="module")
-def record():
-    return json.loads(RECORD.read_text())
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,6 @@ TOLERANCE = 0.01  # nats: float32 sums in another order, after three steps
 recorded = pytest.mark.skipif(not RECORD.exists(), reason="the run is not made yet")
 
 
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
-@pytest.fixture(scope="module")
-def record():
-    return json.loads(RECORD.read_text())
-
-
 def planned(program):
     return [run for stage in range(3) for run in program["runs"](stage)]
 

@@ -19,11 +19,6 @@ TOLERANCE = 0.01  # nats: float32 sums in another order, after three steps
 recorded = pytest.mark.skipif(not RECORD.exists(), reason="the run is not made yet")
 
 
-@pytest.fixture(scope="module")
-def program():
-    return runpy.run_path(str(TOOL))
-
-
 def test_recall_asks_for_the_value_that_stood_behind_the_key(program):
     inputs, targets = program["Recall"]((5,), 45, 0)(1)
     assert inputs.shape == targets.shape == (3, 15)
