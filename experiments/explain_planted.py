@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.planted import CELL, GLYPHS, Planted, planted
 from tutorlib.device import seed_everything
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.interpretation import (
     LinearProbe,
     at_places,
@@ -174,9 +175,7 @@ def moved(model: ViT, images: Planted, donor: Planted, changed: Tensor) -> float
 
 def measure(model: ViT, seed: int) -> dict:
     """Everything that the page shows of a seed."""
-    with torch.no_grad():
-        right = {test: (model(each.images).argmax(1) == each.labels).float().mean().item()
-                 for test in TESTS for each in [drawn(test, seed, 1000)]}
+    right = {test: accuracy(model, each.images, each.labels) for test in TESTS for each in [drawn(test, seed, 1000)]}
     shuffled = with_shuffled_weights(model, torch.Generator().manual_seed(seed))
     return {"right": right, "found": localize(model, seed), "found_shuffled": localize(shuffled, seed),
             "on_ink": on_ink(model, seed), "on_ink_shuffled": on_ink(shuffled, seed),

@@ -21,7 +21,8 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from tutorlib.data.digits import load_digits
+from tutorlib.data.digits import load_digits, pooled
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.models import MLP
 from tutorlib.training.federated import Client, deal, federate, local_update, shuffler
 from tutorlib.training.federated_processes import serve, take_part
@@ -34,11 +35,6 @@ PATIENCE = datetime.timedelta(seconds=60)  # a client that says nothing for so l
 def new_model() -> MLP:
     torch.manual_seed(SEED)
     return MLP(SIZES)
-
-
-def halved(images: Tensor) -> Tensor:
-    """(N, 1, 28, 28) -> (N, 196): means of two by two pixels."""
-    return torch.nn.functional.avg_pool2d(images, 2).flatten(1)
 
 
 def join(folder: str, rank: int, size: int) -> None:
@@ -72,7 +68,7 @@ def run_server(folder: str, sizes: list[int], rounds: int) -> None:
 
 def federation(clients: int) -> tuple[list[Client], Client]:
     """Each client's digits, two kinds each, and the test digits."""
-    train, test = (Client(halved(part.images), part.labels) for part in load_digits())
+    train, test = (Client(pooled(part.images), part.labels) for part in load_digits())
     owned = deal(train.targets, clients, EACH, torch.Generator().manual_seed(SEED))
     return [Client(train.inputs[rows], train.targets[rows]) for rows in owned], test
 
@@ -100,9 +96,7 @@ def run(count: int, rounds: int, lose: tuple[int, int] | None) -> dict:
     model = new_model()
     alone = federate(model, clients, rounds=rounds, **TRAINING, seed=SEED, present=lambda turn: served["answered"][turn])
     vector_to_parameters(served["weights"], model.parameters())
-    with torch.no_grad():
-        right = (model(test.inputs).argmax(-1) == test.targets).float().mean().item()
-    return {"answered": served["answered"], "bytes": served["bytes"], "right": round(right, 3),
+    return {"answered": served["answered"], "bytes": served["bytes"], "right": round(accuracy(model, *test), 3),
             "largest difference": (served["weights"] - alone.weights).abs().max().item()}
 
 

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.data.digits import load_digits
+from tutorlib.data.digits import load_digits, pooled
 from tutorlib.models import MLP
 from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
+from tutorlib.training.augmentation import turn
 
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
 KNOWN, BATCHES, BATCH, STILL = 1500, 60, 50, 10  # digits to learn first; batches of the stream; those before the turning
@@ -62,16 +63,8 @@ def runs() -> list[Run]:
 
 
 def turned(images: Tensor, degrees: float) -> Tensor:
-    """Images (N, 1, H, W) turned about their middle, against the clock; what comes from outside is paper."""
-    a = torch.tensor(degrees).deg2rad()
-    matrix = torch.stack([torch.stack([a.cos(), -a.sin()]), torch.stack([a.sin(), a.cos()])])  # (2, 2)
-    matrix = torch.cat([matrix, torch.zeros(2, 1)], 1).expand(len(images), 2, 3)
-    return F.grid_sample(images, F.affine_grid(matrix, list(images.shape), align_corners=False), align_corners=False)
-
-
-def small(images: Tensor) -> Tensor:
-    """(N, 1, 28, 28) -> (N, 196): each number the mean of two by two pixels."""
-    return F.avg_pool2d(images, 2).flatten(1)
+    """Images (N, 1, H, W), all by the same angle; what comes from outside is paper."""
+    return turn(images, torch.full((len(images),), float(degrees)))
 
 
 @cache
@@ -117,8 +110,8 @@ def start(seed: int) -> tuple[MLP, Tensor, Tensor, Tensor, Tensor]:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     first, then = order[:KNOWN], order[KNOWN:KNOWN + BATCHES * BATCH]
     model = new_model(seed)
-    fit(model, small(images[first]), labels[first], seed)
-    return model, small(images[first]), labels[first], images[then], labels[then]
+    fit(model, pooled(images[first]), labels[first], seed)
+    return model, pooled(images[first]), labels[first], images[then], labels[then]
 
 
 def angle(t: int, turn: float) -> float:
@@ -197,7 +190,7 @@ def drift(run: Run) -> dict:
     model, x, y, images, labels = start(run.seed)
     who, waiting, right, sure = ANSWERERS[run.arm](model, x, y), deque(), [], []
     for t, rows in enumerate(torch.arange(len(labels)).split(BATCH)):
-        seen = small(turned(images[rows], angle(t, run.turn)))
+        seen = pooled(turned(images[rows], angle(t, run.turn)))
         right.append((who.answer(seen) == labels[rows]).float().mean().item())
         with torch.no_grad():
             sure.append(model(seen).softmax(-1).amax(-1).mean().item())
@@ -213,7 +206,7 @@ def drift(run: Run) -> dict:
 def halves() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Digits (N, 196) and labels to train on, the same to test on."""
     images, labels, test, their = digits()
-    return small(images), labels, small(test), their
+    return pooled(images), labels, pooled(test), their
 
 
 @cache

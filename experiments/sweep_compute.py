@@ -25,6 +25,7 @@ from tutorlib.data.batches import RandomWindows, ShuffledBatches, numbered_gener
 from tutorlib.data.bible import load_bible
 from tutorlib.data.digits import Images, load_digits
 from tutorlib.data.quality import distance_to_mean, keep_lowest, wrong_labels
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.evaluation.scaling import fit_isoflop, fit_power, fit_scaling_law, training_flops
 from tutorlib.models import GPT, MLP, GPTConfig
 from tutorlib.records import missing, open_record, rounded, surroundings, write_record
@@ -226,11 +227,6 @@ def digits() -> tuple[Images, Images, Images]:
     return Images(rows[:-VALID], labels[:-VALID]), Images(rows[-VALID:], labels[-VALID:]), Images(test.flatten(1), answers)
 
 
-def right(model: MLP, examples: Images) -> float:
-    with torch.no_grad():
-        return (model(examples.images).argmax(1) == examples.labels).float().mean().item()
-
-
 def network(rows: Tensor, labels: Tensor, seed: int, steps: int = 1500, evaluate=None):
     """784-128-10, Adam at 1e-3, batches of 50, for `steps` steps."""
     torch.manual_seed(seed)
@@ -253,13 +249,13 @@ def noise(run: Run) -> dict:
     dice = numbered_generator(run.seed, round(10 * run.amount))
     spoiled, checked = (wrong_labels(each, run.amount, 10, generator=dice) for each in (labels, checked))
     model, history = network(rows, spoiled, run.seed,
-                             evaluate=lambda model: (right(model, Images(valid, checked)), right(model, test)))
+                             evaluate=lambda model: (accuracy(model, valid, checked), accuracy(model, *test)))
     scores = [pair for _, pair in history.evaluations]
     count = max(NEIGHBORS, key=lambda k: (nearest(rows, spoiled, valid, k) == checked).float().mean().item())
     clean = spoiled == labels
-    return rounded({"end": right(model, test), "stopped": max(scores)[1],
+    return rounded({"end": accuracy(model, *test), "stopped": max(scores)[1],
                     "neighbors": (nearest(rows, spoiled, test.images, count) == test.labels).float().mean().item(),
-                    "clean only": right(network(rows[clean], labels[clean], run.seed)[0], test)}) | {"k": count}
+                    "clean only": accuracy(network(rows[clean], labels[clean], run.seed)[0], *test)}) | {"k": count}
 
 
 def labels(run: Run) -> dict:
@@ -270,7 +266,7 @@ def labels(run: Run) -> dict:
                 key=lambda k: (nearest(rows[chosen], truth[chosen], valid, k) == checked).float().mean().item())
     one, vote = ((nearest(rows[chosen], truth[chosen], test.images, k) == test.labels).float().mean().item()
                  for k in (1, count))
-    return rounded({"network": right(network(rows[chosen], truth[chosen], run.seed)[0], test),
+    return rounded({"network": accuracy(network(rows[chosen], truth[chosen], run.seed)[0], *test),
                     "neighbors": one, "vote": vote}) | {"k": count}
 
 
@@ -289,7 +285,7 @@ def selection(run: Run) -> dict:
     pool, known, test = rows[~asked], truth[~asked], Images(rows[asked], truth[asked])
     kept = keep_lowest(RULES[run.arm](pool, known, numbered_generator(run.seed, 1)), known, int(run.amount))
     near = nearest(pool[kept], known[kept], test.images, 1)
-    return rounded({"network": right(network(pool[kept], known[kept], run.seed)[0], test),
+    return rounded({"network": accuracy(network(pool[kept], known[kept], run.seed)[0], *test),
                     "neighbors": (near == test.labels).float().mean().item()})
 
 

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from tutorlib.data.digits import load_digits
+from tutorlib.data.digits import load_digits, pooled
 from tutorlib.evaluation.attacks import confidence, membership_ratio
+from tutorlib.evaluation.classification import accuracy
 from tutorlib.models import MLP
 from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
 from tutorlib.training.federated import Client, average, deal, federate
@@ -71,7 +72,7 @@ def runs() -> list[Run]:
 @cache
 def digits() -> tuple[Client, Client]:
     """To train on and to test on: images (N, 196), each number the mean of two by two pixels, and labels."""
-    return tuple(Client(F.avg_pool2d(part.images, 2).flatten(1), part.labels) for part in load_digits())
+    return tuple(Client(pooled(part.images), part.labels) for part in load_digits())
 
 
 def new_model(seed: int) -> MLP:
@@ -79,10 +80,9 @@ def new_model(seed: int) -> MLP:
     return MLP(SIZES)
 
 
-@torch.no_grad()
 def right(model: nn.Module) -> float:
     """The share of test digits."""
-    return (model(digits()[1].inputs).argmax(-1) == digits()[1].targets).float().mean().item()
+    return accuracy(model, *digits()[1])
 
 
 def fit_plainly(model: MLP, own: Client, steps: int, seed: int) -> None:

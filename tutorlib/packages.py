@@ -1,6 +1,7 @@
 """Data that installed packages carry: found by path, never imported, and checked before it is read."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,3 +34,10 @@ def check_sha256(path: Path, sha256: str) -> None:
     if found != sha256:
         raise ValueError(f"path: {path.name} has sha256 {found}; expected {sha256}, "
                          "that of the version which requirements-data.txt pins")
+
+
+def check_files_sha256(paths: Sequence[Path], sha256: str, what: str, release: str) -> None:
+    """Raise ValueError where the sha256 of the files, one after the other, is not that of `what` in the `release`."""
+    found = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{what} have sha256 {found}; expected {sha256} ({release})")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tutorlib.data import digits
-from tutorlib.data.digits import load_digits
+from tutorlib.data.digits import load_digits, pooled
 from tutorlib.packages import installed_file
 
 
@@ -66,3 +66,14 @@ def test_a_changed_file_is_refused(monkeypatch):
     monkeypatch.setattr(digits, "SHA256", "0" * 64)
     with pytest.raises(ValueError, match="mnist_5k.csv.gz has sha256 846f6c"):
         load_digits()
+
+
+def test_pooled_by_hand():
+    image = torch.arange(8.0).view(1, 1, 2, 4)
+    assert torch.equal(pooled(image), torch.tensor([[2.5, 4.5]]))  # of 0, 1, 4, 5 and of 2, 3, 6, 7
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 4), (1, 1, 4, 3), (1, 2, 4, 4), (1, 4, 4)])
+def test_what_cannot_be_pooled_is_refused(shape):
+    with pytest.raises(ValueError, match=r"images must be \(N, 1, H, W\) with even sides, got \(1, "):
+        pooled(torch.zeros(shape))

@@ -37,7 +37,7 @@ def test_the_world_stands_still_first_and_ends_where_it_should(program):
 def test_the_stream_is_new_to_the_model(program):
     _, first, _, then, labels = program["start"](1)
     assert len(first) == 1500 and len(then) == len(labels) == 3000
-    assert torch.cdist(program["small"](then), first).min() > 0
+    assert torch.cdist(program["pooled"](then), first).min() > 0
 
 
 def test_a_batch_is_answered_before_it_is_learned(program):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.packages import installed_file
@@ -44,3 +45,13 @@ def load_digits() -> Digits:
     split = PER_DIGIT - HELD_OUT
     train, test = ((pixels[rows].flatten(0, 1), labels[rows].flatten()) for rows in (slice(split), slice(split, None)))
     return Digits(Images(*train), Images(*test))
+
+
+def pooled(images: Tensor) -> Tensor:
+    """Images (N, 1, H, W) as vectors of a quarter of the numbers, (N, H W / 4): each the mean of two by two pixels.
+
+    Raises ValueError for images of another shape, or with an odd side, whose last pixels would be lost.
+    """
+    if images.dim() != 4 or images.size(1) != 1 or images.size(2) % 2 or images.size(3) % 2:
+        raise ValueError(f"images must be (N, 1, H, W) with even sides, got {tuple(images.shape)}")
+    return F.avg_pool2d(images, 2).flatten(1)

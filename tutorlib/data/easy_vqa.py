@@ -4,7 +4,6 @@
 never imported. A false premise is added here: a question about a shape or color that the picture does not show.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tutorlib.packages import installed_file
+from tutorlib.packages import check_files_sha256, installed_file
 from tutorlib.text.vocabulary import Vocabulary, pad_right
 
 PACKAGE, DISTRIBUTION, WHAT = "easy_vqa", "easy-vqa", "The set of questions about pictures"
@@ -64,10 +63,7 @@ def _pictures(folder: Path, part: str) -> Tensor:
     from PIL import Image  # an extra, as plots are: the package itself does not need it
 
     paths = [folder / f"{number}.png" for number in range(PARTS[part])]
-    found = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    if found != PICTURES_SHA256[part]:
-        raise ValueError(f"the pictures of {DISTRIBUTION}, {part}, have sha256 {found}; expected {PICTURES_SHA256[part]} "
-                         "(easy-vqa 1.0)")
+    check_files_sha256(paths, PICTURES_SHA256[part], f"the pictures of {DISTRIBUTION}, {part},", "easy-vqa 1.0")
     pixels = np.stack([np.array(Image.open(path)) for path in paths])  # (N, 64, 64, 3)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()  # (N, 3, 64, 64)
 

@@ -4,7 +4,6 @@ The photographs are those of ImageNet (Deng et al. 2009) which the package `fool
 """
 
 import ast
-import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.arguments import check_whole
-from tutorlib.packages import installed_file
+from tutorlib.packages import check_files_sha256, installed_file
 
 LABELS = 243, 559, 438, 990, 949, 853, 609, 609, 915, 455, 541, 630, 741, 471, 129, 99, 251, 22, 317, 305
 SHA256 = "d625818dacf79cc40ced71ff12f1d4955c3d2655ae4b047b3c93b1819cb8f3fe"  # of all files, one after the other; foolbox 3.3.4
@@ -39,9 +38,7 @@ def load_photographs() -> list[Photograph]:
 
     paths = [installed_file("foolbox", f"data/imagenet_{number:02d}_{label}.jpg", what="The set of photographs")
              for number, label in enumerate(LABELS)]
-    found = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    if found != SHA256:
-        raise ValueError(f"the photographs of foolbox have sha256 {found}; expected {SHA256} (foolbox 3.3.4)")
+    check_files_sha256(paths, SHA256, "the photographs of foolbox", "foolbox 3.3.4")
     pictures = [np.array(Image.open(path).convert("RGB")) for path in paths]  # (H, W, 3)
     return [Photograph(torch.from_numpy(picture).permute(2, 0, 1), label)  # (3, H, W)
             for picture, label in zip(pictures, LABELS, strict=True)]
