@@ -8,8 +8,8 @@ every network, so that a run that is cut leaves the part that it reached.
     python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long "U-Net"
 
 trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
-That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER;
-their scores alone are kept.
+That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER, or the named ones
+of them; their scores alone are kept.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from tutorlib.evaluation.segmentation import (
 )
 from tutorlib.models.segmenter import PatchHead, PixelHead, Segmenter
 from tutorlib.models.unet import ConvBlock, concatenate, unet
-from tutorlib.records import surroundings, write_record
+from tutorlib.records import run_of, surroundings, write_record
 from tutorlib.training import train, warmup_cosine
 from tutorlib.training.losses import dice_loss, pixel_cross_entropy
 
@@ -56,7 +56,6 @@ FARTHEST = 6  # pixels from a boundary
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
 SEEDS = 0, 1, 2
 LONG = {"U-Net": 2500, "U-Net, 800 steps": 800, "no skips, 800 steps": 800, "on photographs": 800}  # steps
-LONGER = [*((name, 800, seed) for seed in (1, 2) for name in ("no skips", "U-Net")), ("no skips", 2500, 0)]  # seed 0: in LONG
 HELD_OUT = 6  # photographs that are never trained on
 CONTRAST, ALIKE = 0.12, 0.11  # of the baseline, chosen on training scenes
 
@@ -97,6 +96,11 @@ def pasted(made: Scenes, grounds: list[Tensor], seed: int) -> Scenes:
 def muted(fine: Tensor, coarse: Tensor) -> Tensor:
     """What a skip would bring is zero, and nothing else is changed."""
     return concatenate(torch.zeros_like(fine), coarse)
+
+
+def forward_only(fine: Tensor, coarse: Tensor) -> Tensor:
+    """A skip brings what it brings, and no gradient goes back through it."""
+    return concatenate(fine.detach(), coarse)
 
 
 def only(wanted: Callable[[int], bool]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -146,6 +150,20 @@ def network(**options) -> nn.Module:
     return unet(len(CLASSES), widths=WIDTHS, **options)
 
 
+class Longer(NamedTuple):
+    """A run beside those of LONG."""
+
+    name: str
+    steps: int
+    seed: int = 0
+    scenes: int = 3000
+
+
+LONGER = [*(Longer(name, 800, seed) for seed in (1, 2) for name in ("no skips", "U-Net")),  # seed 0: in LONG
+          Longer("no skips", 2500), Longer("window of 31", 2500), Longer("plain loss", 2500),
+          *(Longer("forward only", 800, seed) for seed in SEEDS), Longer("U-Net", 12_000, scenes=30_000)]
+
+
 class Arm(NamedTuple):
     """A network and how it is trained."""
 
@@ -168,7 +186,9 @@ ARMS = {
     "patches of 4, one vector each": Arm(lambda: transformer(4, PatchHead), rate=1e-3),
     # bfloat16 with dilation and channels last gave nan in torch 2.13
     "window of 31": Arm(spread, layout=torch.contiguous_format),
+    "window of 31, far first": Arm(lambda: spread((8, 4, 2, 1)), layout=torch.contiguous_format),
 }
+FURTHER = {"forward only": Arm(lambda: network(join=forward_only))}  # not among those of 300 steps
 
 
 BOTTOMS = {  # of the network without skips, with four times as many numbers: from one seed
@@ -184,7 +204,7 @@ def main() -> None:
     test = scenes(400, digits.test, 2)
     if options.long:
         train_long(options, data, test)
-    elif options.longer:
+    elif options.longer is not None:
         train_longer(options, data, test)
     elif options.arms:
         train_again(options, data, test)
@@ -199,7 +219,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=3000, help="to train on (default: %(default)s)")
     parser.add_argument("--arms", choices=ARMS, nargs="+", help="train these again, and nothing else")
     parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
-    parser.add_argument("--longer", action="store_true", help="train those of LONGER, and nothing else")
+    parser.add_argument("--longer", nargs="*", choices=sorted({run.name for run in LONGER}), metavar="NAME",
+                        help="train those of LONGER, or the named ones of them, and nothing else")
     return parser.parse_args()
 
 
@@ -228,15 +249,27 @@ def train_again(options: argparse.Namespace, data: Scenes, test: Scenes) -> None
 
 
 def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
-    """Two networks from further seeds: scores for the two questions, the weights taken back."""
+    """Networks whose scores alone are kept; the others stay in the record as they are."""
     record = json.loads(options.record.read_text())
-    record["longer"] = []
-    for name, steps, seed in LONGER:
-        told = answer(trained(ARMS[name], data, steps, seed), test.images)
-        found = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
-        record["longer"].append({"name": name, "steps": steps, "seed": seed, **scores(told, test), "errors": found})
+    kept = {run_of(Longer, run): run for run in record.get("longer", [])}
+    for longer in LONGER:
+        if options.longer and longer.name not in options.longer:
+            continue
+        arm, start = (ARMS | FURTHER)[longer.name], time.process_time()
+        some = data if longer.scenes == len(data.images) else scenes(longer.scenes, load_digits().train, 1)
+        model = trained(arm, some, longer.steps, longer.seed)
+        kept[longer] = scored(longer, model, time.process_time() - start, test)
+        record["longer"] = [kept[each] for each in LONGER if each in kept]
         write_record(options.record, record)
-        print(name, steps, seed, found, flush=True)
+        print(*longer, {key: kept[longer][key] for key in ("seconds", "errors")}, flush=True)
+
+
+def scored(longer: Longer, model: nn.Module, seconds: float, test: Scenes) -> dict:
+    """What the record keeps of a longer run: scores for the two questions, the weights taken back if there were any."""
+    logits = predict(model, test.images)
+    told = in_two_steps(logits + taken_back() if (ARMS | FURTHER)[longer.name].loss is weighted else logits)
+    found = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
+    return longer._asdict() | {"seconds": round(seconds, 1)} | scores(told, test) | {"errors": found}
 
 
 def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
