@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 DRAWINGS = HERE.parent / "book" / "drawings"
 PAIR = "no skips, 800 steps", "U-Net, 800 steps"
 SEED, SIDE, STEP = 7, 98, 106  # of the scenes; units of a picture, and from one to the next
-COLORS = "f2f2f2 0072b2 d55e00 00805e aa4499 a87900 7f7f7f 56b4e9 e69f00".split()  # the ground, digits, shapes
+COLORS = "f2f2f2 0072b2 d55e00 00805e aa4499 5b3a1a 7f7f7f 56b4e9 e69f00".split()  # the ground, digits, shapes
 
 
 def main(path: Path) -> None:

@@ -47,43 +47,51 @@ def check_overlap(answer):
     return [answer(predicted, true), answer(true, true)]
 
 
-# 2: the rim
+# 2: a thicker rim
 
-def rim(mask):
+def rim(mask, width):
     ground = 1.0 - mask[:, None].float()  # (N, 1, H, W)
-    near = F.max_pool2d(ground, 3, stride=1, padding=1)[:, 0]
+    near = F.max_pool2d(ground, 2 * width + 1, stride=1, padding=width)[:, 0]
     return mask & (near > 0)
 
 
-def inside(mask):
-    return mask & ~rim(mask)
+def inside(mask, width):
+    return mask & ~rim(mask, width)
 
 
-def ring_outside(mask):
-    return rim(~mask)
+def ring_outside(mask, width):
+    return rim(~mask, width)
 
 
-def four_neighbors(mask):
-    ground = F.pad(1.0 - mask.float(), (1, 1, 1, 1))
-    near = ground[:, :-2, 1:-1] + ground[:, 2:, 1:-1] + ground[:, 1:-1, :-2] + ground[:, 1:-1, 2:]
-    return mask & (near > 0)
+def one_pixel(mask, width):
+    return rim(mask, 1)
 
 
-def border_is_ground(mask):
-    ground = F.pad(1.0 - mask[:, None].float(), (1, 1, 1, 1), value=1.0)
-    return mask & (F.max_pool2d(ground, 3, stride=1)[:, 0] > 0)
+def steps_aside(mask, width):
+    left = mask
+    for _ in range(width):
+        ground = F.pad(1.0 - left.float(), (1, 1, 1, 1))
+        near = ground[:, :-2, 1:-1] + ground[:, 2:, 1:-1] + ground[:, 1:-1, :-2] + ground[:, 1:-1, 2:]
+        left = left & (near == 0)
+    return mask & ~left
 
 
-@check.exercise(2, "The rim of a mask", reference=rim, mistakes=[
-    (inside, "These are the pixels that no ground touches; the rim is the others."),
+def border_is_ground(mask, width):
+    ground = F.pad(1.0 - mask[:, None].float(), (width,) * 4, value=1.0)
+    return mask & (F.max_pool2d(ground, 2 * width + 1, stride=1)[:, 0] > 0)
+
+
+@check.exercise(2, "A thicker rim", reference=rim, mistakes=[
+    (inside, "These are the pixels that no ground comes near; the rim is the others."),
     (ring_outside, "These are pixels of the ground. The rim belongs to the object."),
-    (four_neighbors, "A pixel has eight neighbors: one that meets the ground only at its corner is rim too."),
+    (one_pixel, "The window must grow with the width: as many pixels on each side."),
+    (steps_aside, "Rows and columns count each for itself: one pixel aside and one down is still one away."),
     (border_is_ground, "What lies outside the image is not known to be ground."),
 ])
 def check_rim(answer):
-    solid = torch.zeros(1, 7, 8, dtype=torch.bool)
-    solid[:, :5, 2:7] = True
-    return [answer(solid), answer(torch.rand(2, 7, 8) < 0.8)]
+    solid = torch.zeros(1, 9, 10, dtype=torch.bool)
+    solid[:, :7, 2:9] = True
+    return [answer(solid, 1), answer(solid, 2), answer(torch.rand(2, 9, 10) < 0.95, 2)]
 
 
 # 3: the U-Net
@@ -187,36 +195,44 @@ def check_pixels(answer):
     return answer(torch.randn(2, 9, 2 * 4), 2, 2)  # 3 x 3 patches of 2 x 2 pixels, two classes
 
 
-# 5: weights taken back
+# 5: what a miss costs
 
-def taken_back(logits, weights):
-    return logits - weights.log().view(-1, 1, 1)  # (B, C, H, W)
-
-
-def given_twice(logits, weights):
-    return logits + weights.log().view(-1, 1, 1)
+def drawn(logits, weights, cost):
+    p = (logits - weights.log().view(-1, 1, 1)).softmax(1)  # (B, C, H, W)
+    return cost * (1 - p[:, 0]) > p[:, 0]
 
 
-def divided(logits, weights):
-    return logits / weights.view(-1, 1, 1)
+def left_in(logits, weights, cost):
+    p = logits.softmax(1)
+    return cost * (1 - p[:, 0]) > p[:, 0]
 
 
-def subtracted(logits, weights):
-    return logits - weights.view(-1, 1, 1)
+def given_twice(logits, weights, cost):
+    return drawn(logits, 1 / weights, cost)
 
 
-def along_the_columns(logits, weights):
-    return logits - weights.log()
+def cost_of_drawing(logits, weights, cost):
+    return drawn(logits, weights, 1 / cost)
 
 
-@check.exercise(5, "Weights taken back", reference=taken_back, mistakes=[
+def whatever_it_costs(logits, weights, cost):
+    return drawn(logits, weights, 1.0)
+
+
+def the_likeliest(logits, weights, cost):
+    p = (logits - weights.log().view(-1, 1, 1)).softmax(1)
+    return cost * p[:, 1:].amax(1) > p[:, 0]
+
+
+@check.exercise(5, "What a miss costs", reference=drawn, mistakes=[
+    (left_in, "Take the weights back first: these shares are not the pixels' own."),
     (given_twice, "The loss has multiplied the odds by the weights already; divide them out, which in logits is to subtract."),
-    (divided, "The probabilities are to be divided by the weights. Logits are their logarithms."),
-    (subtracted, "Subtract the logarithms of the weights: logits are logarithms of probabilities."),
-    (along_the_columns, "Broadcast over the channels, the second axis: give the weights the shape (C, 1, 1)."),
+    (cost_of_drawing, "The cost belongs to a miss: it multiplies the share of the objects, which leaving out would lose."),
+    (whatever_it_costs, "Half is the line only where both mistakes cost the same."),
+    (the_likeliest, "Whether an object is there asks all their classes together, not the likeliest one."),
 ])
-def check_taken_back(answer):
-    moved = answer(torch.randn(2, 4, 3, 4), torch.tensor([0.1, 1.0, 2.0, 0.5]))
-    if moved.shape != (2, 4, 3, 4):
-        raise Wrong("Return logits of the shape that came in.")
-    return moved.softmax(1)  # a constant added to all logits of a pixel changes nothing
+def check_drawn(answer):
+    found = answer(2 * torch.randn(2, 4, 9, 10), torch.tensor([0.1, 1.0, 2.0, 0.5]), 3.0)
+    if found.shape != (2, 9, 10):
+        raise Wrong("Return one truth value a pixel, (B, H, W).")
+    return found
