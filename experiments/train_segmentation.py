@@ -9,7 +9,8 @@ every network, so that a run that is cut leaves the part that it reached.
 
 trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
 That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER, or the named ones
-of them; their scores alone are kept.
+of them; their scores alone are kept. `--photographs` asks again the networks of the file, or the baseline for a record without
+one, before the photographs.
 """
 
 import argparse
@@ -156,12 +157,11 @@ class Longer(NamedTuple):
     name: str
     steps: int
     seed: int = 0
-    scenes: int = 3000
 
 
 LONGER = [*(Longer(name, 800, seed) for seed in (1, 2) for name in ("no skips", "U-Net")),  # seed 0: in LONG
           Longer("no skips", 2500), Longer("window of 31", 2500), Longer("plain loss", 2500),
-          *(Longer("forward only", 800, seed) for seed in SEEDS), Longer("U-Net", 12_000, scenes=30_000)]
+          *(Longer("forward only", 800, seed) for seed in SEEDS)]
 
 
 class Arm(NamedTuple):
@@ -204,6 +204,8 @@ def main() -> None:
     test = scenes(400, digits.test, 2)
     if options.long:
         train_long(options, data, test)
+    elif options.photographs:
+        ask_again(options, data)
     elif options.longer is not None:
         train_longer(options, data, test)
     elif options.arms:
@@ -221,6 +223,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
     parser.add_argument("--longer", nargs="*", choices=sorted({run.name for run in LONGER}), metavar="NAME",
                         help="train those of LONGER, or the named ones of them, and nothing else")
+    parser.add_argument("--photographs", action="store_true", help="ask again before photographs, and train nothing")
     return parser.parse_args()
 
 
@@ -256,8 +259,7 @@ def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> Non
         if options.longer and longer.name not in options.longer:
             continue
         arm, start = (ARMS | FURTHER)[longer.name], time.process_time()
-        some = data if longer.scenes == len(data.images) else scenes(longer.scenes, load_digits().train, 1)
-        model = trained(arm, some, longer.steps, longer.seed)
+        model = trained(arm, data, longer.steps, longer.seed)
         kept[longer] = scored(longer, model, time.process_time() - start, test)
         record["longer"] = [kept[each] for each in LONGER if each in kept]
         write_record(options.record, record)
@@ -269,7 +271,7 @@ def scored(longer: Longer, model: nn.Module, seconds: float, test: Scenes) -> di
     logits = predict(model, test.images)
     told = in_two_steps(logits + taken_back() if (ARMS | FURTHER)[longer.name].loss is weighted else logits)
     found = {key: [rounded(value) for value in pair] for key, pair in errors(told, test).items()}
-    return longer._asdict() | {"seconds": round(seconds, 1)} | scores(told, test) | {"errors": found}
+    return longer._asdict() | {"seconds": round(seconds, 1), "autocast": str(fast())} | scores(told, test) | {"errors": found}
 
 
 def run(arm: Arm, data: Scenes, steps: int, seed: int, test: Scenes) -> dict:
@@ -340,13 +342,24 @@ def train_long(options: argparse.Namespace, data: Scenes, test: Scenes) -> None:
     write_record(options.record, record)
 
 
-def on_each_photograph(answer: Callable[[Tensor], Tensor]) -> list[float]:
-    """The mean IoU on 200 scenes before each of the photographs that are held out."""
-    test, found = scenes(200, load_digits().test, 2), []
-    for photo in photographs()[:HELD_OUT]:
-        made = pasted(test, [photo], 0)
-        found.append(rounded(mean_iou(confusion_matrix(answer(made.images), made.classes, len(CLASSES)))))
-    return found
+def ask_again(options: argparse.Namespace, data: Scenes) -> None:
+    """The scores before photographs of what a record has."""
+    record, weights = json.loads(options.record.read_text()), options.record.with_suffix(".safetensors")
+    if weights.exists():
+        for name, model in load_weights(weights).items():
+            record["long"][name]["photographs"] = on_each_photograph(lambda images, model=model: answer(model, images))
+    else:
+        templates = silhouettes(data.masks, data.labels)
+        record["silhouettes"]["photographs"] = on_each_photograph(lambda images: without(images, templates))
+    write_record(options.record, record)
+
+
+def on_each_photograph(answer: Callable[[Tensor], Tensor]) -> dict[str, list[float]]:
+    """Scores on 200 scenes before each of the photographs that are held out."""
+    test = scenes(200, load_digits().test, 2)
+    shown = [pasted(test, [photo], 0) for photo in photographs()[:HELD_OUT]]
+    found = [scores(answer(made.images), made) for made in shown]
+    return {key: [each[key] for each in found] for key in ("named", "boundary", "mean_iou")}
 
 
 def answer(model: nn.Module, images: Tensor) -> Tensor:
