@@ -8,9 +8,9 @@ every network, so that a run that is cut leaves the part that it reached.
     python experiments/train_segmentation.py experiments/records/train_segmentation_long.json --long "U-Net"
 
 trains one network for longer, any of LONG, and adds its scores to the record, its weights, in float16, to the file beside it.
-That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER, or the named ones
-of them; their scores alone are kept. `--photographs` asks again the networks of the file, or the baseline for a record without
-one, before the photographs.
+That with photographs for grounds goes on from the U-Net that is there. `--longer` trains those of LONGER, or the named ones of
+LONGER and OPEN; their scores alone are kept. `--photographs` asks again the networks of the file, or the baseline for a record
+without one, before the photographs.
 """
 
 import argparse
@@ -160,8 +160,9 @@ class Longer(NamedTuple):
 
 
 LONGER = [*(Longer(name, 800, seed) for seed in (1, 2) for name in ("no skips", "U-Net")),  # seed 0: in LONG
-          Longer("no skips", 2500), Longer("window of 31", 2500), Longer("plain loss", 2500),
-          *(Longer("forward only", 800, seed) for seed in SEEDS)]
+          Longer("no skips", 2500), Longer("window of 31", 2500)]
+OPEN = [Longer("plain loss", 2500), *(Longer("forward only", 800, seed) for seed in SEEDS),  # the record has not got these yet
+        *(Longer("window of 31, far first", 300, seed) for seed in SEEDS)]
 
 
 class Arm(NamedTuple):
@@ -186,9 +187,11 @@ ARMS = {
     "patches of 4, one vector each": Arm(lambda: transformer(4, PatchHead), rate=1e-3),
     # bfloat16 with dilation and channels last gave nan in torch 2.13
     "window of 31": Arm(spread, layout=torch.contiguous_format),
+}
+FURTHER = {  # not among those that are compared
+    "forward only": Arm(lambda: network(join=forward_only)),
     "window of 31, far first": Arm(lambda: spread((8, 4, 2, 1)), layout=torch.contiguous_format),
 }
-FURTHER = {"forward only": Arm(lambda: network(join=forward_only))}  # not among those of 300 steps
 
 
 BOTTOMS = {  # of the network without skips, with four times as many numbers: from one seed
@@ -221,8 +224,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=3000, help="to train on (default: %(default)s)")
     parser.add_argument("--arms", choices=ARMS, nargs="+", help="train these again, and nothing else")
     parser.add_argument("--long", choices=LONG, help="train this one for longer, and nothing else")
-    parser.add_argument("--longer", nargs="*", choices=sorted({run.name for run in LONGER}), metavar="NAME",
-                        help="train those of LONGER, or the named ones of them, and nothing else")
+    parser.add_argument("--longer", nargs="*", choices=sorted({run.name for run in LONGER + OPEN}), metavar="NAME",
+                        help="train those of LONGER, or the named ones of LONGER and OPEN, and nothing else")
     parser.add_argument("--photographs", action="store_true", help="ask again before photographs, and train nothing")
     return parser.parse_args()
 
@@ -255,13 +258,11 @@ def train_longer(options: argparse.Namespace, data: Scenes, test: Scenes) -> Non
     """Networks whose scores alone are kept; the others stay in the record as they are."""
     record = json.loads(options.record.read_text())
     kept = {run_of(Longer, run): run for run in record.get("longer", [])}
-    for longer in LONGER:
-        if options.longer and longer.name not in options.longer:
-            continue
+    for longer in [run for run in LONGER + OPEN if run.name in options.longer] if options.longer else LONGER:
         arm, start = (ARMS | FURTHER)[longer.name], time.process_time()
         model = trained(arm, data, longer.steps, longer.seed)
         kept[longer] = scored(longer, model, time.process_time() - start, test)
-        record["longer"] = [kept[each] for each in LONGER if each in kept]
+        record["longer"] = [kept[each] for each in LONGER + OPEN if each in kept]
         write_record(options.record, record)
         print(*longer, {key: kept[longer][key] for key in ("seconds", "errors")}, flush=True)
 

@@ -151,3 +151,23 @@ def test_the_drawing_shows_the_scores_of_the_record():
     drawing = ElementTree.parse(ROOT.parent / "book" / "drawings" / "segmentation-two.svg")
     shown = [text.text for text in drawing.iter() if text.get("data-of") == "rim"]
     assert shown == [f"{mean_of_longer(record, name, 'boundary'):.2f}" for name in ("no skips", "U-Net")]
+
+
+def test_a_skip_forward_only_brings_values_and_no_gradient(program):
+    fine, coarse = (torch.rand(1, 2, 4, 4, requires_grad=True) for _ in range(2))
+    joined = program["forward_only"](fine, coarse)
+    joined.sum().backward()
+    assert torch.equal(joined, torch.cat([fine, coarse], dim=1)) and fine.grad is None and (coarse.grad == 1).all()
+
+
+def test_longer_runs_keep_the_others(program, tmp_path, monkeypatch):
+    record = tmp_path / "long.json"
+    record.write_text(json.dumps({"longer": [run._asdict() | {"old": True} for run in program["LONGER"]]}))
+    globals_of_program = program["train_longer"].__globals__
+    monkeypatch.setitem(globals_of_program, "trained", lambda arm, data, steps, seed: arm.build().eval())
+    options = program["argparse"].Namespace(record=record, longer=["forward only"])
+    program["train_longer"](options, None, program["scenes"](4, load_digits().test, 3))
+    found = json.loads(record.read_text())["longer"]
+    assert [run_of(program["Longer"], run) for run in found] == [
+        *program["LONGER"], *(run for run in program["OPEN"] if run.name == "forward only")]
+    assert all(run.get("old", False) == (run["name"] != "forward only") for run in found)
