@@ -50,9 +50,9 @@ def summary(tables: list[tuple[str, list[Row]]]) -> str:
     Variants have the same switches where their names agree behind the first comma.
     """
     lines = ["## In short", "",
-             "For each comparison the fastest variant of `tutorlib`, how many times as fast as the peer in the first row it is, as "
-             "the peer with the same switches (where one was run), and as the fastest peer that was run: quotients of the median "
-             "ratios below. What stands within a few hundredths of 1 is no difference.", "",
+             "For each comparison the fastest variant of `tutorlib`, how many times as fast as the peer in the first row it is, "
+             "as the peer with the same switches (where one was run), and as the fastest peer that was run: quotients of the "
+             "median ratios below. What stands within a few hundredths of 1 is no difference.", "",
              "| work | tutorlib's fastest | first row | same switches | fastest peer |", "|---|---|---|---|---|"]
     for title, rows in tables:
         ours = [row for row in rows if row.name.startswith("tutorlib")]

@@ -43,7 +43,8 @@ def test_variants_run_in_turn_and_ratios_are_taken_within_the_round():
 
 
 def test_the_summary_sets_the_fastest_of_ours_beside_three_measures():
-    ratios = {"peer, float32": 1.0, "tutorlib, float32": 1.5, "peer, bfloat16": 2.0, "other, int8": 4.0, "tutorlib, bfloat16": 3.0}
+    ratios = {"peer, float32": 1.0, "tutorlib, float32": 1.5, "peer, bfloat16": 2.0, "tutorlib, bfloat16": 3.0,
+              "other, int8": 4.0}
     rows = [Row(name, 1.0, ratio, ratio, ratio) for name, ratio in ratios.items()]
     assert summary([("work", rows)]).splitlines()[-1] == "| work | bfloat16 | 3.00 | 1.50 | 0.75 |"
     assert summary([("work", rows[:2])]).splitlines()[-1] == "| work | float32 | 1.50 | 1.50 | 1.50 |"
