@@ -50,7 +50,7 @@ def summary(tables: list[tuple[str, list[Row]]]) -> str:
     Variants have the same switches where their names agree behind the first comma.
     """
     lines = ["## In short", "",
-             "For each comparison the fastest variant of `tutorlib`, how many times as fast as the peer in the first row it is, "
+             "For each comparison the fastest variant of `tutorlib`, how many times as fast as the first row's peer, "
              "as the peer with the same switches (where one was run), and as the fastest peer that was run: quotients of the "
              "median ratios below. What stands within a few hundredths of 1 is no difference.", "",
              "| work | tutorlib's fastest | first row | same switches | fastest peer |", "|---|---|---|---|---|"]
