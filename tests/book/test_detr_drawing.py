@@ -13,7 +13,8 @@ def test_the_drawing_shows_the_ordered_boxes_of_the_record():
     drawing = (ROOT / "book" / "drawings" / "detr-first.svg").read_text(encoding="utf-8")
     runs = json.loads((ROOT / "experiments" / "records" / "number_detr.json").read_text())["rules"]["left to right"]
     scene = next(run for run in runs if run["seed"] == 1)["by number"]["4"]["scenes"][1]
-    drawn = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)" style="fill:none;stroke:(#\w+)', drawing)
+    number = r'="([\d.]+)"'
+    drawn = re.findall(f'<rect x{number} y{number} width{number} height{number} style="fill:none;stroke:(#\\w+)', drawing)
     left = [(*map(float, box), color) for *box, color in drawn if float(box[0]) < LEFT + SIDE]
     said = [box for box in left if box[4] != "#ff6b5e"]
     assert len(left) == 6 and len(said) == 4  # two objects are lost
