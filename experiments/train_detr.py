@@ -18,7 +18,7 @@ steps). `--rule "left to right"` is the long run by that rule (train_detr_ordere
 
 trains "left to right" and "matched" from each seed on scenes of one to five objects that do not hide each other (`APART`), and
 tests both on scenes of exactly one, two, ... five: nothing but the number changes. It counts which object each output holds and
-what is found by the gap to the nearest object. The record was broken off before the matched run of seed 1.
+what is found by the gap to the nearest object.
 """
 
 import argparse

@@ -157,11 +157,11 @@ def check_classes(answer):
 # 4: striking second boxes
 
 def struck(boxes, labels):
-    # from the surest down; a box stays if none that stayed has its class and half its area
+    # from the surest down; only boxes that stayed strike others
     kept = []
-    for row, (box, label) in enumerate(zip(boxes, labels)):
-        if all(labels[other] != label or intersection_over_union(boxes[other], box) < 0.5
-               for other in kept):
+    for row, box in enumerate(boxes):
+        same = [other for other in kept if labels[other] == labels[row]]
+        if all(intersection_over_union(boxes[other], box) < 0.5 for other in same):
             kept.append(row)
     return kept
 
