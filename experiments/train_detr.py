@@ -14,12 +14,11 @@ nothing. Nothing else differs between arms. `--only matched "left to right"` tak
 steps). `--rule "left to right"` is the long run by that rule (train_detr_ordered.json, broken off after 4,000 steps), and
 `--pool 20000` the one with a fifth of the scenes (train_detr_fewer.json, whose scenes were drawn in one piece, from seed 0).
 
-    python experiments/train_detr.py experiments/records/number_detr.json --numbers 0 1 --steps 1800
+    python experiments/train_detr.py experiments/records/number_detr.json --numbers 0 1 --steps 1600
 
 trains "left to right" and "matched" from each seed on scenes of one to five objects that do not hide each other (`APART`), and
-tests both on scenes of exactly one, two, ... five: nothing but the number changes. It counts which object each output holds.
-The record was made before the script also counted what is found by the gap to the nearest object; number_detr_gap.json has
-that count, from `--numbers 0 1 --steps 1600`, broken off before the matched run of seed 1.
+tests both on scenes of exactly one, two, ... five: nothing but the number changes. It counts which object each output holds and
+what is found by the gap to the nearest object.
 """
 
 import argparse

@@ -1,6 +1,4 @@
 """Exercises of the chapter on DETR."""
-import itertools
-
 import torch
 
 from tutorlib.exercises.sheet import ExerciseSheet, Wrong
@@ -60,50 +58,52 @@ def check_iou(answer):
     return [float(answer(*pair)) for pair in pairs]
 
 
-# 2: the best assignment
+# 2: from outputs to a list
 
-def best_assignment(costs):
-    # every way to give the rows different columns; the cheapest
-    ways = itertools.permutations(range(len(costs[0])), len(costs))
-    return list(min(ways, key=lambda way: sum(row[c] for row, c in zip(costs, way))))
-
-
-def each_for_itself(costs):
-    return [min(range(len(row)), key=row.__getitem__) for row in costs]
+def sure_boxes(logits, least):
+    # the likeliest class other than the last, "no object"; the surest first
+    scores, labels = logits.softmax(-1)[:, :-1].max(-1)
+    found = [(float(score), int(label), q) for q, (score, label)
+             in enumerate(zip(scores, labels)) if score >= least]
+    return sorted(found, reverse=True)
 
 
-def first_come(costs):
-    taken = []
-    for row in costs:
-        taken.append(min((column for column in range(len(row)) if column not in taken), key=row.__getitem__))
-    return taken
+def shared_among_the_classes(logits, least):
+    scores, labels = logits[:, :-1].softmax(-1).max(-1)
+    return _listed(scores, labels, least)
 
 
-def the_dearest(costs):
-    return best_assignment([[-cost for cost in row] for row in costs])
+def no_object_as_a_class(logits, least):
+    scores, labels = logits.softmax(-1).max(-1)
+    return _listed(scores, labels, least)
 
 
-def cheapest_pair_first(costs):
-    chosen = {}
-    pairs = sorted((cost, r, c) for r, row in enumerate(costs) for c, cost in enumerate(row))
-    for _, r, c in pairs:
-        if r not in chosen and c not in chosen.values():
-            chosen[r] = c
-    return [chosen[r] for r in range(len(costs))]
+def by_number(logits, least):
+    return sorted(sure_boxes(logits, least), key=lambda each: each[2])
 
 
-@check.exercise(2, "The best assignment", reference=best_assignment, mistakes=[
-    (each_for_itself, "Two rows took one column. Each column may answer for one row."),
-    (first_come, "The first rows took what a later one needed more. Compare the sums of whole assignments."),
-    (the_dearest, "That is the dearest assignment: costs are to be small."),
-    (cheapest_pair_first, "Taking the cheapest pair first can force a dear one. Compare the sums of whole assignments."),
+def everything(logits, least):
+    return sure_boxes(logits, 0.0)
+
+
+def _listed(scores, labels, least):
+    rows = zip(scores.tolist(), labels.tolist(), range(len(labels)))
+    return sorted((row for row in rows if row[0] >= least), reverse=True)
+
+
+@check.exercise(2, "From outputs to a list", reference=sure_boxes, mistakes=[
+    (shared_among_the_classes, "Softmax over all C + 1 logits first: what goes to \"no object\" no class has."),
+    (no_object_as_a_class, "\"No object\" is no name for a box: leave the last class out."),
+    (by_number, "The surest comes first, not the first output."),
+    (everything, "Leave out what is less sure than `least`."),
 ])
-def check_assignment(answer):
-    tables = [[[1, 2], [3, 100]], [[4, 1, 3], [2, 0, 5], [3, 2, 2]], [[5, 1, 9, 2], [6, 1, 3, 8]], [[0, 1], [0, 50]]]
-    found = [answer([list(row) for row in table]) for table in tables]
-    if any(isinstance(each, dict) for each in found):
-        raise Wrong("Return a list: the column of each row.")
-    return [[int(column) for column in each] for each in found]
+def check_list(answer):
+    logits = torch.tensor([[2.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 5.0], [0.0, 4.0, 0.0, 0.0],
+                           [1.0, 0.5, 0.0, 1.2], [0.0, 3.0, 0.0, 2.6]])
+    found = [tuple(row) for row in answer(logits.clone(), 0.5)]
+    if any(len(row) != 3 for row in found):
+        raise Wrong("Each entry is (score, class, number of the output).")
+    return [[float(value) for value in row] for row in found]
 
 
 # 3: the loss of a picture's classes
@@ -154,64 +154,50 @@ def check_classes(answer):
             answer(logits.clone(), torch.tensor([], dtype=torch.int64), torch.tensor([], dtype=torch.int64))]
 
 
-# 4: average precision
+# 4: striking second boxes
 
-def area(right, objects):
-    # at each of 101 recalls, the best precision at that recall or a higher one
-    hits, curve = 0, []
-    for rank, each in enumerate(right, start=1):
-        hits += each
-        curve.append((hits / objects, hits / rank))
-    best = [max((p for r, p in curve if r >= k / 100 - 1e-9), default=0)
-            for k in range(101)]
-    return sum(best) / 101
-
-
-def without_the_envelope(right, objects):
-    hits, curve = 0, []
-    for rank, each in enumerate(right, start=1):
-        hits += each
-        curve.append((hits / objects, hits / rank))
-    return sum(next((p for r, p in curve if r >= k / 100 - 1e-9), 0) for k in range(101)) / 101
+def struck(boxes, labels):
+    # from the surest down; only boxes that stayed strike others
+    kept = []
+    for row, box in enumerate(boxes):
+        same = [other for other in kept if labels[other] == labels[row]]
+        if all(intersection_over_union(boxes[other], box) < 0.5 for other in same):
+            kept.append(row)
+    return kept
 
 
-def recall_of_what_was_found(right, objects):
-    return area(right, max(1, sum(right)))
+def of_any_class(boxes, labels):
+    return struck(boxes, [0 for _ in labels])
 
 
-def plain_precision(right, objects):
-    return sum(right) / len(right)
+def also_by_what_was_struck(boxes, labels):
+    rows = range(len(boxes))
+    return [row for row in rows if all(
+        labels[other] != labels[row] or intersection_over_union(boxes[other], boxes[row]) < 0.5
+        for other in range(row))]
 
 
-def mean_at_the_hits(right, objects):
-    hits, total = 0, 0.0
-    for rank, each in enumerate(right, start=1):
-        hits += each
-        total += each * hits / rank
-    return total / max(1, hits)
+def by_the_neighbor(boxes, labels):
+    rows = range(len(boxes))
+    return [row for row in rows if row == 0 or labels[row - 1] != labels[row]
+            or intersection_over_union(boxes[row - 1], boxes[row]) < 0.5]
 
 
-@check.exercise(4, "Average precision", reference=area, mistakes=[
-    (without_the_envelope, "At a recall counts the best precision at that recall or any higher one."),
-    (recall_of_what_was_found, "Recall is the share of all objects, also of those never found."),
-    (plain_precision, "That is the precision of the whole list. The order must count."),
-    (mean_at_the_hits, "Recalls that are never reached count with precision 0."),
+def at_any_overlap(boxes, labels):
+    kept = []
+    for row, (box, label) in enumerate(zip(boxes, labels)):
+        if all(labels[other] != label or intersection_over_union(boxes[other], box) == 0 for other in kept):
+            kept.append(row)
+    return kept
+
+
+@check.exercise(4, "Striking second boxes", reference=struck, mistakes=[
+    (of_any_class, "A box of another class strikes nothing: two objects may overlap."),
+    (also_by_what_was_struck, "Only boxes that stayed strike others."),
+    (by_the_neighbor, "Compare with all boxes that stayed, not with the one before."),
+    (at_any_overlap, "An IoU below one half strikes nothing."),
 ])
-def check_area(answer):
-    return [answer([True, False, True, True], 4), answer([False, True, True], 2), answer([True, True], 5)]
-
-
-# 5: what trying costs
-
-TRIALS = 12 * 11 * 10 * 9 * 8
-
-
-@check.exercise(5, "What trying costs", reference=TRIALS, mistakes=[
-    (792, "That is how many sets of five queries there are; which query takes which object matters too."),
-    (12**5, "No query may answer for two objects: after each choice one is gone."),
-    (120, "That is 5!, the orders of five queries; there are twelve to choose from."),
-    (479001600, "That is 12!: only five objects want a query."),
-    (60, "Not a product of the two numbers: each object in turn has one query less to choose from."),
-])
-def check_trials(answer):
-    return answer
+def check_struck(answer):
+    row = [(0.30, 0.5, 0.2, 0.2), (0.36, 0.5, 0.2, 0.2), (0.42, 0.5, 0.2, 0.2), (0.31, 0.5, 0.2, 0.2),
+           (0.45, 0.5, 0.2, 0.2), (0.80, 0.2, 0.1, 0.1)]
+    return [[int(kept) for kept in answer(row, labels)] for labels in ([1, 1, 1, 1, 1, 1], [1, 2, 1, 1, 2, 1])]
