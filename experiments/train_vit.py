@@ -148,6 +148,23 @@ class CellsAdded(nn.Module):
         return self.output(self.blocks[1:](added).mean((-2, -1)))
 
 
+class OnInk(nn.Module):
+    """A ViT whose places look only at those with ink, and at the class token: which these are it is told."""
+
+    def __init__(self, whole: ViT):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) -> logits (B, num_classes)."""
+        first, states = self.whole.class_token.expand(len(images), -1, -1), self.whole.patches(images)  # (B, 1, D), (B, 16, D)
+        seen = F.pad(patches(images, PATCH).any(-1), (1, 0), value=True)  # (B, 17)
+        states = self.whole.position(torch.cat([first, states], 1))
+        for layer in self.whole.layers:
+            states = layer(states, padding_mask=seen)
+        return self.whole.output(self.whole.norm(states[:, 0]))
+
+
 class PatchSum(nn.Module):
     """No layer that compares and none that mixes: the 16 patches are added, and one hidden layer reads the sum."""
 
@@ -197,6 +214,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ResNet": resnet,
     "ViT, no positions": partial(vit, positions=False),
     "ViT, equal weights": partial(vit, looks=False),
+    "ViT, equal weights on the marks": lambda classes: OnInk(vit(classes, looks=False)),
     "ResNet, attention on top": partial(resnet, attention=True),
     "ViT, patches of 4": partial(vit, patch=4),
     "ViT, patches of 14": partial(vit, patch=14),
@@ -245,7 +263,7 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "brought together": [("ResNet, two channels", "parted pairs", 0, ""), ("ResNet, two channels", "laid pairs", 0, ""),
                          ("ResNet, cells added", "pairs", 0, "")],
     "looks": [("ViT", "pairs", 0, LOOKED)],
-    "fixed": [("ViT, table", "fixed pairs", 0, "")],
+    "marks alone": [("ViT, equal weights on the marks", "pairs", 0, "")],
     "table, longer": [("ViT, table", "pairs", 0, "three times")],
     "patches, longer": [("ViT, patches of 14", "digits", 1000, "longer"), ("ViT, one patch", "digits", 1000, "longer")],
     "stem, drift": [("ViT, stem", "drifting pairs", 0, ""), ("ViT, stem", "resting pairs", 0, "")],
@@ -348,11 +366,7 @@ class FreshPairs:
 def drawn(number: int, generator: torch.Generator, task: str) -> Images:
     """Pairs anywhere, in neighboring cells ("near"), or in nine of the cells, which are the first nine patches of a corner
     ("resting") or have been moved down and right by 0 to 6 pixels, another way in every picture ("drifting"). In two
-    channels (N, 2, 28, 28): one mark in each, where it is ("parted"), or both in the cell of the first ("laid"). Or the two
-    cells are the same in all pictures ("fixed")."""
-    if task == "fixed pairs":
-        images, labels = draw_pairs(number, generator)
-        return Images(fixed(images), labels)
+    channels (N, 2, 28, 28): one mark in each, where it is ("parted"), or both in the cell of the first ("laid")."""
     if task in ("parted pairs", "laid pairs"):
         images, labels = draw_pairs(number, generator)
         return Images(in_channels(images, laid=task == "laid pairs"), labels)
@@ -374,15 +388,6 @@ def in_channels(images: Tensor, *, laid: bool) -> Tensor:
     parted = torch.zeros(len(cut), 2, *cut.shape[1:])  # (N, 2, 16, 49)
     parted[rows, channels, cells[:, :1] if laid else cells] = cut[rows, cells]
     return joined(parted.flatten(0, 1)).view(-1, 2, SIDE, SIDE)
-
-
-def fixed(images: Tensor) -> Tensor:
-    """Pictures of two marks (N, 1, 28, 28) with the marks in cells 5 and 10, whatever cells they were in."""
-    cut = patches(images, PATCH)  # (N, 16, 49)
-    rows = torch.arange(len(cut))[:, None]
-    result = torch.zeros_like(cut)
-    result[rows, torch.tensor([5, 10])] = cut[rows, inked(cut)]
-    return joined(result)
 
 
 def inked(cut: Tensor) -> Tensor:

@@ -143,12 +143,17 @@ def test_marks_in_channels_of_their_own(program):
     assert torch.equal(laid[:, 0], parted[:, 0]) and torch.equal(laid.sum((2, 3)), parted.sum((2, 3)))
 
 
-def test_fixed_marks_lie_in_two_cells(program):
-    images, labels = program["drawn"](100, torch.Generator().manual_seed(0), "pairs")
-    still, also = program["drawn"](100, torch.Generator().manual_seed(0), "fixed pairs")
-    filled = patches(still, 7).any(-1)  # (N, 16)
-    assert filled[:, [5, 10]].all() and filled.sum() == 200 and torch.equal(labels, also)
-    assert torch.equal(still.sum((1, 2, 3)), images.sum((1, 2, 3)))
+def test_equal_weights_on_the_marks_see_no_empty_cell(program):
+    images, labels = program["drawn"](20, torch.Generator().manual_seed(0), "pairs")
+    model = program["NETWORKS"]["ViT, equal weights on the marks"](2).eval()
+    torch.nn.init.normal_(model.whole.output.weight)
+    before = model(images)
+    with torch.no_grad():
+        empty = ~patches(images[:1], 7).any(-1)[0]  # (16,), of the first picture
+        model.whole.position.table[1:][empty] = torch.randn(14, 64)
+    after = model(images)
+    assert_same(after[0], before[0])
+    assert (after - before).abs().max() > 1e-3
 
 
 def test_looks_forbidden_to_a_judge_that_sees_nothing_else(program):
