@@ -500,28 +500,29 @@ def position_likeness(model: ViT) -> Tensor:
 
 @torch.no_grad()
 def looks(model: ViT, images: Tensor, labels: Tensor) -> dict:
-    """Of a judge of pairs: how much of the class token's attention lies on the two marks, in each layer; and its accuracy when
-    the marks may not look at each other, when the class token may not look at them, and when it may not in the first layer."""
-    cells = 1 + inked(patches(images, PATCH))  # (N, 2): places, of which 0 is the class token's
-    rows = torch.arange(len(images))[:, None]
-    whole = torch.ones(len(images), 17, 17, dtype=torch.bool)
-    marks, first = whole.clone(), whole.clone()
-    marks[rows, cells, cells.flip(1)] = False
-    first[rows, 0, cells] = False
+    """Of a judge of pairs: its accuracy when looks at the marks are forbidden, to the marks (each at the other), to the class
+    token, to the empty cells, and to both of these, in all layers and in the first; and how much of the class token's
+    attention lies on the two marks, in each layer."""
+    marked = F.pad(patches(images, PATCH).any(-1), (1, 0))  # (N, 17): the class token and the empty cells are not
+    kinds = {"marks": marked, "class token": torch.arange(17) == 0, "empty cells": ~marked & (torch.arange(17) > 0),
+             "others": ~marked}
+    itself = torch.eye(17, dtype=torch.bool)
 
-    def answered(masks: tuple[Tensor, ...]) -> tuple[float, list[float]]:
+    def answered(forbidden: Tensor, layers: int) -> tuple[float, list[float]]:
         start = model.class_token.expand(len(images), -1, -1)
         states, seen = model.position(torch.cat([start, model.patches(images)], 1)), []
-        for layer, mask in zip(model.layers, masks, strict=True):
+        for number, layer in enumerate(model.layers):
+            mask = ~(forbidden & (number < layers))  # (N, 17, 17)
             weights = layer.attention(layer.attention_norm(states), mask=mask, return_weights=True)[1].mean(1)  # (N, 17, 17)
-            seen.append(round(weights[rows, 0, cells].sum(1).mean().item(), 3))
+            seen.append(round((weights[:, 0] * marked).sum(1).mean().item(), 3))
             states = layer(states, mask)
         answers = model.output(model.norm(states[:, 0])).argmax(-1)
         return (answers == labels).double().mean().item(), seen
 
-    forbidden = {"nothing": (whole,) * 3, "marks": (marks,) * 3, "class token": (first,) * 3,
-                 "first layer": (first, whole, whole)}
-    return {name: answered(masks)[0] for name, masks in forbidden.items()} | {"seen": answered((whole,) * 3)[1]}
+    who = {name: kind.expand_as(marked)[:, :, None] & marked[:, None] & ~itself for name, kind in kinds.items()}  # (N, 17, 17)
+    nothing, seen = answered(torch.zeros_like(who["marks"]), 0)
+    return {"nothing": nothing, "seen": seen} | {name: answered(mask, len(model.layers))[0] for name, mask in who.items()} | {
+        f"{name}, first layer": answered(mask, 1)[0] for name, mask in who.items()}
 
 
 def baselines(seeds: list[int]) -> list[dict]:

@@ -161,7 +161,7 @@ def test_looks_forbidden_to_a_judge_that_sees_nothing_else(program):
     torch.manual_seed(0)
     model = program["vit"](2, looks=False).eval()
     found = program["looks"](model, images, labels)
-    assert set(found) == {"nothing", "marks", "class token", "first layer", "seen"}
+    assert {"nothing", "marks", "class token", "empty cells", "others", "others, first layer", "seen"} <= set(found)
     assert found["seen"] == [round(2 / 17, 3)] * 3  # all weights are level
     assert found["nothing"] == program["accuracy"](model, images, labels)
 
