@@ -144,7 +144,7 @@ def test_marks_in_channels_of_their_own(program):
 
 
 def test_equal_weights_on_the_marks_see_no_empty_cell(program):
-    images, labels = program["drawn"](20, torch.Generator().manual_seed(0), "pairs")
+    images, _ = program["drawn"](20, torch.Generator().manual_seed(0), "pairs")
     model = program["NETWORKS"]["ViT, equal weights on the marks"](2).eval()
     torch.nn.init.normal_(model.whole.output.weight)
     before = model(images)
