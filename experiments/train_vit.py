@@ -5,7 +5,7 @@ on pairs of marks, of which they are to say whether they are the same.
 
 writes `tuning` (every setting that was tried for either network, by accuracy on data that are in no other set), `beyond` (two
 more rates, tried afterwards to see whether a chosen one lies at an edge that matters; they decide nothing), `controls` (the
-rates, tried for the controls of the pairs; they decide nothing either), `runs` (one entry
+rates, tried for the controls of the pairs; they decide that of the patch sum and nothing else), `runs` (one entry
 a training), `baselines` (nearest neighbor and a linear map on pixels, of digits and of pairs) and `few` (a linear map on the
 features of a network that ImageNet has trained, and of the same network untrained). The record is written anew after every
 run, and a run that it holds is not done again.
@@ -43,6 +43,7 @@ STEPS = {30: 300, 100: 300, 300: 400, 1000: 500, 4000: 1500, "augmented": 2000, 
          "pairs": 500, "three times": 1500}
 RATES, DECAY = (1e-3, 3e-3, 1e-2), 0.05  # the rates are tried for both networks and both tasks
 BEYOND = 3e-4, 3e-2
+CONTROLS = "ViT, table", "ResNet, flattened", "patch sum"
 LABELS = 30, 100, 300, 1000  # digits with a label, for the features of MobileNetV2
 STARTS = {"starts": range(8), "more starts": range(8, 16)}  # seeds of a count of those that learn pairs
 COPIES = 15  # turned and moved, of every digit, for the baselines
@@ -132,6 +133,50 @@ class Flattened(nn.Module):
         return self.output(self.blocks(self.stem(images)).flatten(1))
 
 
+class CellsAdded(nn.Module):
+    """A ResNet that lays the 16 cells of its first block's maps over each other and adds them, before the other two."""
+
+    def __init__(self, whole: ResNet):
+        super().__init__()
+        self.stem, self.blocks, self.output = whole.stem, whole.blocks, whole.output
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) -> logits (B, num_classes)."""
+        maps = self.blocks[0](self.stem(images))  # (B, 8, 28, 28)
+        across = SIDE // PATCH
+        added = maps.reshape(len(maps), -1, across, PATCH, across, PATCH).sum((2, 4))  # (B, 8, 7, 7)
+        return self.output(self.blocks[1:](added).mean((-2, -1)))
+
+
+class OnInk(nn.Module):
+    """A ViT whose places look only at those with ink, and at the class token: which these are it is told."""
+
+    def __init__(self, whole: ViT):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) -> logits (B, num_classes)."""
+        first, states = self.whole.class_token.expand(len(images), -1, -1), self.whole.patches(images)  # (B, 1, D), (B, 16, D)
+        seen = F.pad(patches(images, PATCH).any(-1), (1, 0), value=True)  # (B, 17)
+        states = self.whole.position(torch.cat([first, states], 1))
+        for layer in self.whole.layers:
+            states = layer(states, padding_mask=seen)
+        return self.whole.output(self.whole.norm(states[:, 0]))
+
+
+class PatchSum(nn.Module):
+    """No layer that compares and none that mixes: the 16 patches are added, and one hidden layer reads the sum."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(PATCH**2, 256), nn.ReLU(), nn.Linear(256, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, 28, 28) -> logits (B, num_classes)."""
+        return self.layers(patches(images, PATCH).sum(1))
+
+
 def vit(classes: int = 10, *, patch: int = PATCH, stem: type[nn.Module] | None = None, positions: bool = True,
         looks: bool = True, table: bool = False) -> ViT:
     model = ViT(ViTConfig(**vars(CONFIG) | {"num_classes": classes, "patch_size": patch}))
@@ -149,13 +194,17 @@ def vit(classes: int = 10, *, patch: int = PATCH, stem: type[nn.Module] | None =
     return model
 
 
-def resnet(classes: int = 10, *, attention: bool = False, flat: bool = False) -> nn.Module:
+def resnet(classes: int = 10, *, channels: int = 1, attention: bool = False, flat: bool = False,
+           added: bool = False) -> nn.Module:
     """Three stages of one block, 28, 14 and 7 pixels a side; a step costs about as much as one of the ViT."""
-    model = ResNet((1, 1, 1), (8, 16, 32), num_classes=classes, in_channels=1, stem_width=8, small_images=True)
+    model = ResNet((1, 1, 1), (8, 16, 32), num_classes=classes, in_channels=channels, stem_width=8,
+                   small_images=True)
     if attention:
         model.blocks.append(AttentionOnTop(32))
     if flat:
         model = Flattened(model, 49)
+    if added:
+        model = CellsAdded(model)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -165,6 +214,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ResNet": resnet,
     "ViT, no positions": partial(vit, positions=False),
     "ViT, equal weights": partial(vit, looks=False),
+    "ViT, equal weights on the marks": lambda classes: OnInk(vit(classes, looks=False)),
     "ResNet, attention on top": partial(resnet, attention=True),
     "ViT, patches of 4": partial(vit, patch=4),
     "ViT, patches of 14": partial(vit, patch=14),
@@ -174,9 +224,13 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "ViT, strips": partial(vit, stem=Strips),
     "ViT, table": partial(vit, table=True),
     "ResNet, flattened": partial(resnet, flat=True),
+    "ResNet, two channels": partial(resnet, channels=2),
+    "ResNet, cells added": partial(resnet, added=True),
+    "patch sum": PatchSum,
 }
 # What is done to every image, of both sets, by permutations of a seed. For a ViT "both" is another naming of its weights.
 VITS_RATE = "ViT's rate"  # a change of the training alone: the rate that did best for the ViT
+LOOKED = "looked into"  # nothing is changed: the finished network is asked what it needs
 SHUFFLES = "patches", "inside", "both", "pixels"
 # Of each part the trainings: network, digits to learn from (of pairs none), and what is done to them.
 PARTS: dict[str, list[tuple[str, str, int, str]]] = {
@@ -205,6 +259,16 @@ PARTS: dict[str, list[tuple[str, str, int, str]]] = {
     "30 digits": [("ViT", "digits", 30, ""), ("ResNet", "digits", 30, "")],
     "patches": [("ViT, patches of 14", "digits", 1000, ""), ("ViT, one patch", "digits", 1000, ""),
                 ("ViT, patches of 4", "digits", 1000, "")],
+    "patch sum": [("patch sum", task, 0, "") for task in ("pairs", "resting pairs", "drifting pairs")],
+    "brought together": [("ResNet, two channels", "parted pairs", 0, ""), ("ResNet, two channels", "laid pairs", 0, ""),
+                         ("ResNet, cells added", "pairs", 0, "")],
+    "looks": [("ViT", "pairs", 0, LOOKED)],
+    "marks alone": [("ViT, equal weights on the marks", "pairs", 0, "")],
+    "table, longer": [("ViT, table", "pairs", 0, "three times")],
+    "patches, longer": [("ViT, patches of 14", "digits", 1000, "longer"), ("ViT, one patch", "digits", 1000, "longer")],
+    "stem, drift": [("ViT, stem", "drifting pairs", 0, ""), ("ViT, stem", "resting pairs", 0, "")],
+    "drift, longer": [("ViT", "drifting pairs", 0, "longer")],
+    "stem, longer": [("ViT, stem", "digits", 1000, "longer")],
 }
 
 
@@ -221,7 +285,7 @@ def main() -> None:
         if kind in wanted:
             tune(record, options.record, kind, rates)
     if "controls" in wanted:
-        tune(record, options.record, "controls", RATES, ("ViT, table", "ResNet, flattened"), ("pairs",))
+        tune(record, options.record, "controls", RATES, CONTROLS, ("pairs",))
     for kind, run in {"baselines": baselines, "few": few}.items():
         if kind in wanted and kind not in record:
             record[kind] = run(options.seeds)
@@ -235,12 +299,12 @@ def main() -> None:
 
 def opened(options: argparse.Namespace) -> dict:
     """The record so far, or its first lines."""
+    parameters = {name: sum(p.numel() for p in build(10).parameters()) for name, build in NETWORKS.items()}
     if options.record.exists():
-        return json.loads(options.record.read_text())
+        return json.loads(options.record.read_text()) | {"parameters": parameters}
     first = {name: first_losses(NETWORKS[name], options.seeds[0]) for name in ("ViT", "ResNet")}
     return {"seeds": options.seeds, **surroundings(), "batch": BATCH, "decay": DECAY,
-            "parameters": {name: sum(p.numel() for p in build().parameters()) for name, build in NETWORKS.items()},
-            "first_losses": first, "tuning": [], "beyond": [], "runs": []}
+            "parameters": parameters, "first_losses": first, "tuning": [], "beyond": [], "runs": []}
 
 
 def jobs(part: str, seeds: list[int]) -> list[dict]:
@@ -301,7 +365,11 @@ class FreshPairs:
 
 def drawn(number: int, generator: torch.Generator, task: str) -> Images:
     """Pairs anywhere, in neighboring cells ("near"), or in nine of the cells, which are the first nine patches of a corner
-    ("resting") or have been moved down and right by 0 to 6 pixels, another way in every picture ("drifting")."""
+    ("resting") or have been moved down and right by 0 to 6 pixels, another way in every picture ("drifting"). In two
+    channels (N, 2, 28, 28): one mark in each, where it is ("parted"), or both in the cell of the first ("laid")."""
+    if task in ("parted pairs", "laid pairs"):
+        images, labels = draw_pairs(number, generator)
+        return Images(in_channels(images, laid=task == "laid pairs"), labels)
     if task in ("pairs", "near pairs"):
         return draw_pairs(number, generator, near=task == "near pairs")
     images, labels = draw_pairs(8 * number + 100, generator)  # three of ten lie in the nine cells
@@ -310,6 +378,21 @@ def drawn(number: int, generator: torch.Generator, task: str) -> Images:
     if task == "drifting pairs":
         images = move(images, *torch.randint(PATCH, (2, number), generator=generator))
     return Images(images, labels)
+
+
+def in_channels(images: Tensor, *, laid: bool) -> Tensor:
+    """Pictures of two marks (N, 1, 28, 28) with a channel for each, (N, 2, 28, 28); `laid`: the second in the first's cell."""
+    cut = patches(images, PATCH)  # (N, 16, 49)
+    cells = inked(cut)  # (N, 2)
+    rows, channels = torch.arange(len(cut))[:, None], torch.arange(2)
+    parted = torch.zeros(len(cut), 2, *cut.shape[1:])  # (N, 2, 16, 49)
+    parted[rows, channels, cells[:, :1] if laid else cells] = cut[rows, cells]
+    return joined(parted.flatten(0, 1)).view(-1, 2, SIDE, SIDE)
+
+
+def inked(cut: Tensor) -> Tensor:
+    """Of patches (N, 16, 49) the two of each picture that hold a mark: (N, 2)."""
+    return cut.any(-1).nonzero()[:, 1].view(-1, 2)
 
 
 def fitted(build: Callable[[], nn.Module], batches: Callable[[int], tuple], steps: int, seed: int, rate: float,
@@ -362,7 +445,7 @@ def built(network: str, task: str) -> Callable[[], nn.Module]:
 def chosen(record: dict, task: str, network: str, change: str = "") -> float:
     """The rate that did best: for a network whose parts were exchanged, that of the whole one, but where it is the ViT's."""
     name = "ViT" if change == VITS_RATE else network.split(",")[0]
-    tried = [t for t in record["tuning"] if t["task"] == task.split()[-1] and t["network"] == name]
+    tried = [t for t in record["tuning"] + record.get("controls", []) if t["task"] == task.split()[-1] and t["network"] == name]
     return max(tried, key=lambda t: t["accuracy"])["rate"]
 
 
@@ -379,6 +462,8 @@ def trained(job: dict, rate: float) -> dict:
         result["moved"] = moved_accuracy(model, test)
     if job["network"] == "ViT":
         result["positions"] = [[round(x, 3) for x in row] for row in position_likeness(model).tolist()]
+    if job["change"] == LOOKED:
+        result["looks"] = looks(model, *test)
     print(job, result["accuracy"], result["seconds"], flush=True)
     return result
 
@@ -411,6 +496,33 @@ def position_likeness(model: ViT) -> Tensor:
     table = model.position.table[1:].detach()  # (16, D)
     table = F.normalize(table - table.mean(0), dim=-1)
     return table @ table.T  # (16, 16)
+
+
+@torch.no_grad()
+def looks(model: ViT, images: Tensor, labels: Tensor) -> dict:
+    """Of a judge of pairs: its accuracy when looks at the marks are forbidden, to the marks (each at the other), to the class
+    token, to the empty cells, and to both of these, in all layers and in the first; and how much of the class token's
+    attention lies on the two marks, in each layer."""
+    marked = F.pad(patches(images, PATCH).any(-1), (1, 0))  # (N, 17): the class token and the empty cells are not
+    kinds = {"marks": marked, "class token": torch.arange(17) == 0, "empty cells": ~marked & (torch.arange(17) > 0),
+             "others": ~marked}
+    itself = torch.eye(17, dtype=torch.bool)
+
+    def answered(forbidden: Tensor, layers: int) -> tuple[float, list[float]]:
+        start = model.class_token.expand(len(images), -1, -1)
+        states, seen = model.position(torch.cat([start, model.patches(images)], 1)), []
+        for number, layer in enumerate(model.layers):
+            mask = ~(forbidden & (number < layers))  # (N, 17, 17)
+            weights = layer.attention(layer.attention_norm(states), mask=mask, return_weights=True)[1].mean(1)  # (N, 17, 17)
+            seen.append(round((weights[:, 0] * marked).sum(1).mean().item(), 3))
+            states = layer(states, mask)
+        answers = model.output(model.norm(states[:, 0])).argmax(-1)
+        return (answers == labels).double().mean().item(), seen
+
+    who = {name: kind.expand_as(marked)[:, :, None] & marked[:, None] & ~itself for name, kind in kinds.items()}  # (N, 17, 17)
+    nothing, seen = answered(torch.zeros_like(who["marks"]), 0)
+    return {"nothing": nothing, "seen": seen} | {name: answered(mask, len(model.layers))[0] for name, mask in who.items()} | {
+        f"{name}, first layer": answered(mask, 1)[0] for name, mask in who.items()}
 
 
 def baselines(seeds: list[int]) -> list[dict]:

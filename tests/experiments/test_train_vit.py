@@ -33,7 +33,8 @@ def test_the_parts_that_the_record_holds_are_whole(program, record):
                                                          for job in program["jobs"](part, record["seeds"]))]
     assert recorded == list(program["PARTS"])
     assert len(record["beyond"]) == 6 * len(program["BEYOND"])
-    assert len(record["controls"]) == 2 * len(program["RATES"])
+    assert len(record["controls"]) == len(program["CONTROLS"]) * len(program["RATES"])
+    assert set(record["parameters"]) == set(program["NETWORKS"])
     jobs = [job for part in recorded for job in program["jobs"](part, record["seeds"])]
     assert len(jobs) == len(record["runs"])
     for job in jobs:
@@ -113,6 +114,56 @@ def test_a_flattened_resnet_reads_every_place_by_itself(program):
     order = torch.randperm(49)
     mixed = states.flatten(2)[:, :, order].flatten(1)
     assert not torch.allclose(model.output(states.flatten(1)), model.output(mixed), atol=1e-3)
+
+
+def test_cells_are_added_wherever_they_lie(program):
+    model = program["NETWORKS"]["ResNet, cells added"](2).eval()
+    maps = torch.rand(2, 8, 28, 28)
+    model.stem, model.blocks[0] = torch.nn.Identity(), torch.nn.Identity()
+    order = torch.randperm(16)
+    mixed = program["joined"](patches(maps.view(-1, 1, 28, 28), 7)[:, order]).view_as(maps)  # the same exchange in all maps
+    assert_same(model(maps), model(mixed))
+    assert (model(maps) - model(maps.flip(-1))).abs().max() > 1e-6  # the places inside a cell count
+
+
+def test_a_sum_of_patches_heeds_no_place(program):
+    model, images = program["NETWORKS"]["patch sum"](2), torch.rand(3, 1, 28, 28)
+    assert_same(model(images), model(program["shuffled"](images, "patches", 4)))
+    assert not torch.allclose(model(images), model(program["shuffled"](images, "inside", 4)))
+
+
+def test_marks_in_channels_of_their_own(program):
+    images, labels = program["drawn"](300, torch.Generator().manual_seed(0), "pairs")
+    parted, also = program["drawn"](300, torch.Generator().manual_seed(0), "parted pairs")
+    laid, _ = program["drawn"](300, torch.Generator().manual_seed(0), "laid pairs")
+    assert torch.equal(labels, also) and torch.equal(parted.sum(1, keepdim=True), images)
+    filled = patches(laid, 7).view(300, 16, 2, 49).any(-1)  # (N, 16, 2)
+    assert (filled.sum(1) == 1).all() and torch.equal(filled[..., 0], filled[..., 1])  # one cell, the same in both channels
+    assert torch.equal((laid[:, 0] == laid[:, 1]).flatten(1).all(1), labels == 1)
+    assert torch.equal(laid[:, 0], parted[:, 0]) and torch.equal(laid.sum((2, 3)), parted.sum((2, 3)))
+
+
+def test_equal_weights_on_the_marks_see_no_empty_cell(program):
+    images, _ = program["drawn"](20, torch.Generator().manual_seed(0), "pairs")
+    model = program["NETWORKS"]["ViT, equal weights on the marks"](2).eval()
+    torch.nn.init.normal_(model.whole.output.weight)
+    before = model(images)
+    with torch.no_grad():
+        empty = ~patches(images[:1], 7).any(-1)[0]  # (16,), of the first picture
+        model.whole.position.table[1:][empty] = torch.randn(14, 64)
+    after = model(images)
+    assert_same(after[0], before[0])
+    assert (after - before).abs().max() > 1e-3
+
+
+def test_looks_forbidden_to_a_judge_that_sees_nothing_else(program):
+    images, labels = program["drawn"](50, torch.Generator().manual_seed(0), "pairs")
+    torch.manual_seed(0)
+    model = program["vit"](2, looks=False).eval()
+    found = program["looks"](model, images, labels)
+    assert {"nothing", "marks", "class token", "empty cells", "others", "others, first layer", "seen"} <= set(found)
+    assert found["seen"] == [round(2 / 17, 3)] * 3  # all weights are level
+    assert found["nothing"] == program["accuracy"](model, images, labels)
 
 
 def test_attention_on_top_joins_all_places(program):
