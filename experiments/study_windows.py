@@ -28,7 +28,7 @@ EDGES = 1, 2, 4, 8, 16, 32, 64, 128  # tokens back, where a new group of distanc
 
 
 class Condition(NamedTuple):
-    """Which keys a query sees: the last `recent`, itself among them, and one far token, `kept`, whose value may be struck out."""
+    """Which keys a query sees: the last `recent`, itself among them, and one far token `kept`, its value perhaps struck out."""
 
     recent: int
     kept: int | None = None
