@@ -152,103 +152,7 @@ def check_merge(answer):
     return [*small, *large]
 
 
-# Exercise 4: the length at which attention's square equals a layer's matrices
-
-
-def crossover(width, hidden, num_heads, num_key_value_heads):
-    query_and_output = 2 * width**2
-    key_and_value = 2 * width**2 * num_key_value_heads // num_heads
-    return (query_and_output + key_and_value + 2 * width * hidden) / (2 * width)
-
-
-def ungrouped_crossover(width, hidden, num_heads, num_key_value_heads):
-    return (4 * width**2 + 2 * width * hidden) / (2 * width)
-
-
-def scores_alone(width, hidden, num_heads, num_key_value_heads):
-    return 2 * crossover(width, hidden, num_heads, num_key_value_heads)
-
-
-def no_output_projection(width, hidden, num_heads, num_key_value_heads):
-    return crossover(width, hidden, num_heads, num_key_value_heads) - width / 2
-
-
-def no_feed_forward(width, hidden, num_heads, num_key_value_heads):
-    return crossover(width, 0, num_heads, num_key_value_heads)
-
-
-def one_matrix_forward(width, hidden, num_heads, num_key_value_heads):
-    return crossover(width, hidden / 2, num_heads, num_key_value_heads)
-
-
-def square_by_head(width, hidden, num_heads, num_key_value_heads):
-    return crossover(width, hidden, num_heads, num_key_value_heads) / num_heads
-
-
-def six_widths(width, hidden, num_heads, num_key_value_heads):
-    return 6.0 * width
-
-
-@check.exercise(4, "Where the square takes over", reference=crossover, mistakes=[
-    (ungrouped_crossover, "Grouped queries shrink two of the four projections."),
-    (scores_alone, "Each pair costs K multiply-adds in the scores and K more in the average of the values."),
-    (no_output_projection, "There is a projection behind the heads as well."),
-    (no_feed_forward, "The feed-forward network belongs to the layer: two matrices of D times F."),
-    (one_matrix_forward, "The feed-forward network has two matrices, D times F and F times D."),
-    (square_by_head, "H heads of width K = D / H do H times the work of one: the product is D again."),
-    (six_widths, "6 D holds for F = 4 D and as many key-value heads as heads."),
-])
-def check_crossover(answer):
-    return [float(answer(768, 3072, 12, 12)), float(answer(512, 1536, 8, 2)), float(answer(96, 1000, 6, 3))]
-
-
-# Exercise 5: blocks that a causal kernel has to compute
-
-
-def num_blocks(n, query_block, key_block):
-    # how many keys the last query of each block sees
-    ends = (min(start + query_block, n) for start in range(0, n, query_block))
-    return sum((end - 1) // key_block + 1 for end in ends)  # up to the last key's block
-
-
-def every_block(n, query_block, key_block):
-    return math.ceil(n / query_block) * math.ceil(n / key_block)
-
-
-def without_the_diagonal(n, query_block, key_block):
-    return sum(start // key_block for start in range(0, n, query_block))
-
-
-def by_the_first_query(n, query_block, key_block):
-    return sum(start // key_block + 1 for start in range(0, n, query_block))
-
-
-def beyond_the_end(n, query_block, key_block):
-    return sum(math.ceil((start + query_block) / key_block) for start in range(0, n, query_block))
-
-
-def without_short_blocks(n, query_block, key_block):
-    ends = ((start + 1) * query_block for start in range(n // query_block))
-    return sum(min(math.ceil(end / key_block), n // key_block) for end in ends)
-
-
-def half_of_them(n, query_block, key_block):
-    return every_block(n, query_block, key_block) // 2
-
-
-@check.exercise(5, "Count the causal blocks", reference=num_blocks, mistakes=[
-    (every_block, "Those are all blocks, the forbidden ones too."),
-    (without_the_diagonal, "A block on the diagonal is needed: half of its pairs are allowed."),
-    (by_the_first_query, "The last query of a block sees furthest: it decides how many blocks of keys are needed."),
-    (beyond_the_end, "The last block of queries may be short: no query lies beyond n - 1."),
-    (without_short_blocks, "A short block at the end is a block, too: round up."),
-    (half_of_them, "Half of the pairs, but more than half of the blocks: those on the diagonal count whole."),
-])
-def check_blocks(answer):
-    return [answer(*sizes) for sizes in ((8, 2, 2), (8, 4, 2), (9, 4, 3), (1000, 64, 48), (10, 8, 3))]
-
-
-# Exercise 6: greedy decoding with a cache
+# Exercise 4: greedy decoding with a cache
 
 
 def decode(model, prompt, count):
@@ -308,7 +212,7 @@ class _CountingModel:
         return self.conditioned(tokens, cache=cache)
 
 
-@check.exercise(6, "Decode with a cache", reference=decode, mistakes=[
+@check.exercise(4, "Decode with a cache", reference=decode, mistakes=[
     (everything_every_time, "Tokens that the cache has seen must not enter it again: give the model the new ones only."),
     (forgotten_prompt, "The cache starts empty: the whole prompt has to pass through the model once."),
     (new_cache_every_time, "A new cache at every step forgets all steps before."),
@@ -330,7 +234,7 @@ def _same_weights(model):
     return lambda tokens: model.conditioned(tokens)
 
 
-# Exercise 7: layers that a window needs to connect the ends
+# Exercise 5: layers that a window needs to connect the ends
 
 
 def layers_needed(n, window):
@@ -358,7 +262,7 @@ def window_without_itself(n, window):
     return math.ceil((n - 1) / window)
 
 
-@check.exercise(7, "Layers for a window", reference=layers_needed, mistakes=[
+@check.exercise(5, "Layers for a window", reference=layers_needed, mistakes=[
     (whole_windows, "A window of w positions holds the query itself: it looks w - 1 back."),
     (window_without_itself, "A window of w positions holds the query itself: it looks w - 1 back."),
     (rounded_down, "A layer too few: the last stretch needs one as well."),
