@@ -44,6 +44,27 @@ def table(title: str, caption: str, rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(tables: list[tuple[str, list[Row]]]) -> str:
+    """The page in one table: our fastest variant of each comparison, beside the fastest peer and the one with its switches.
+
+    Variants have the same switches where their names agree behind the first comma.
+    """
+    lines = ["## In short", "",
+             "For each comparison the fastest variant of `tutorlib`, how many times as fast as the first row's peer, "
+             "as the peer with the same switches (where one was run), and as the fastest peer that was run: quotients of the "
+             "median ratios below. What stands within a few hundredths of 1 is no difference.", "",
+             "| work | tutorlib's fastest | first row | same switches | fastest peer |", "|---|---|---|---|---|"]
+    for title, rows in tables:
+        ours = [row for row in rows if row.name.startswith("tutorlib")]
+        peers = [row for row in rows if not row.name.startswith("tutorlib")]
+        best, rival = (max(some, key=lambda row: row.ratio) for some in (ours, peers))
+        alike = [row for row in peers if row.name.partition(", ")[2] == best.name.partition(", ")[2]]
+        same = f"{best.ratio / alike[-1].ratio:.2f}" if alike else ""
+        switches = best.name.partition(", ")[2] or "as it comes"
+        lines.append(f"| {title} | {switches} | {best.ratio:.2f} | {same} | {best.ratio / rival.ratio:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def memory_table() -> str:
     """Peak bytes over the length, with the fitted exponents."""
     peaks = attention.memory()
@@ -90,7 +111,7 @@ def main() -> None:
                f"Python {platform.python_version()}, "
                f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()} ({bfloat16} bfloat16 instructions), "
                f"{arguments.threads} thread(s), {arguments.rounds} rounds.")
-    sections = [HEAD.format(setting=setting)]
+    sections, tables = [], []
     step = (f"{encoder_decoder.SIZES}; forward, backward and fused AdamW. Most of tutorlib's lead in bfloat16 comes from one "
             "line: at this length it lets the attention kernel work in float32, whose backward pass is faster on a CPU.")
     comparisons = [("Encoder-decoder: training step", step, encoder_decoder.training),
@@ -111,11 +132,13 @@ def main() -> None:
         comparisons += [(f"{method} on the parameters of {name}", optimizers.caption(shapes),
                          lambda method=method, shapes=shapes: optimizers.step(method, shapes)) for method in optimizers.METHODS]
     for title, caption, variants in comparisons:
-        sections.append(table(title, caption, compare(variants(), arguments.rounds, clock)))
+        rows = compare(variants(), arguments.rounds, clock)
+        tables.append((title, rows))
+        sections.append(table(title, caption, rows))
         print(sections[-1])
     sections.append(memory_table())
     print(sections[-1])
-    arguments.page.write_text("\n".join(sections), "utf8")
+    arguments.page.write_text("\n".join([HEAD.format(setting=setting), summary(tables), *sections]), "utf8")
     print(f"Written to {arguments.page}")
 
 

@@ -9,7 +9,8 @@ guidance, number of steps, errors by time), `middle` (1,500 steps: velocity, ima
 velocity at one that falls too; what the record has of them, with all sets, is kept), `targets` (300 steps: two paths, three
 targets, seeds, with and without averaged weights; two of them take turns), `vae`, `few` (the same network on 20 digits),
 `controls` (of the kept weights: losses on seen and unseen digits beside those of the best guess, distances to as many unseen
-digits, copies with repetition, the same network on the other path). Weights of judge and long run lie beside it in float16.
+digits, copies with repetition, the same network on the other path), `weighted` (300 steps to the noise, by the loss of the
+image behind it). Weights of judge and long run lie beside the record in float16.
 The record is written after every run, so that one that is cut leaves what it reached, and `--parts` adds what is missing.
 
     python experiments/train_diffusion.py experiments/records/train_diffusion.json --drawing book/drawings/digits-drawn.svg
@@ -69,10 +70,13 @@ DRAWS, CHEAP = (1000, 1001, 1002), 6  # seeds of the noise; draws of what needs 
 STEPS, WEIGHT = 10, 1.5  # of sampling; of guidance
 PATHS = {"straight": straight, "cosine": cosine}
 TARGETS = {"image": CLEAN, "noise": NOISE, "velocity": VELOCITY}
+WEIGHTED = "noise, weighted"
+UNDOES = TARGETS | {WEIGHTED: NOISE}
 TIMES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 LATE = 0.98  # where drawing from predicted noise may begin: at 1 there is nothing to divide by
-PARTS = ["real", "long", "middle", "targets", "vae", "few", "controls"]
+PARTS = ["real", "long", "middle", "targets", "vae", "few", "controls", "weighted"]
 CHOICES = (("velocity", "stays", 2), ("image", "stays", 1), ("velocity", "falls", 1), ("noise", "stays", 1))  # number of seeds
+HEAVIEST = 100.0  # of the weights (s/a)² of the noise's loss, with which it is that of the image
 SOONEST, EACH = 0.1, 4  # of the times in the losses of `controls`; times for each digit
 DEVIATIONS = (0.3, 1.0, 1.5, 2.0, 3.0)  # that the autoencoder grants a pixel
 FIRST = 4  # losses in float32 at the start, which another machine can repeat
@@ -141,6 +145,8 @@ def run(images: Tensor, labels: Tensor, path: str, target: str, steps: int, seed
 
     def loss(network: Denoiser, batch: tuple[Tensor, Tensor]) -> Tensor:
         told = drop_labels(batch[1], network.unlabeled, DROPPED, generator=generator)
+        if target == WEIGHTED:
+            return weighted_loss(network, batch[0], told, PATHS[path], generator)
         return denoising_loss(network, batch[0], told, PATHS[path], TARGETS[target], generator=generator)
 
     losses = []
@@ -152,9 +158,17 @@ def run(images: Tensor, labels: Tensor, path: str, target: str, steps: int, seed
     return network.eval(), average.model, losses
 
 
+def weighted_loss(network: Denoiser, clean: Tensor, labels: Tensor, path, generator: torch.Generator) -> Tensor:
+    """Of the noise, each square times (s/a)², `HEAVIEST` at most: what it costs the image behind it."""
+    time, noise = torch.rand(len(clean), generator=generator), torch.randn(clean.shape, generator=generator)
+    c = at(path, time, clean)
+    weight = (c.noise / c.signal).square().clamp(max=HEAVIEST)  # (B, 1, 1, 1)
+    return (weight * (network(mix(clean, noise, c), time, labels) - noise).square()).mean()
+
+
 def drawing(network: Denoiser, target: str, path: str, labels: Tensor, weight: float = WEIGHT) -> Denoise:
     """The guided denoiser of a network, its images held in [-1, 1]."""
-    given, free = (denoiser(network, TARGETS[target], PATHS[path], told) for told in (labels, None))
+    given, free = (denoiser(network, UNDOES[target], PATHS[path], told) for told in (labels, None))
     return bounded(guided(given, free, weight), PATHS[path])
 
 
@@ -184,13 +198,15 @@ class Experiment:
             "judge": {"accuracy": accuracy(self.judge, *digits.test), "seconds": round(time.process_time() - start, 1)},
             "first_losses": run(self.images, self.labels, "straight", "velocity", FIRST, 0, fast=None)[2],
             "real": {}, "long": {}, "middle": [], "targets": [], "relay": [], "vae": [], "few": [], "controls": {},
+            "weighted": [],
         }
 
     @staticmethod
     def settings(options: argparse.Namespace) -> dict:
         return {"steps": options.steps, "middle": options.middle, "short": options.short, "batch": BATCH, "rate": RATE,
                 "decay": DECAY, "slow": SLOW, "dropped": DROPPED, "trained_on": TRAINED_ON, "drawn": DRAWN,
-                "sampling_steps": STEPS, "weight": WEIGHT, "early": EARLY, "late": LATE, "seeds": options.seeds}
+                "sampling_steps": STEPS, "weight": WEIGHT, "heaviest": HEAVIEST, "early": EARLY, "late": LATE,
+                "seeds": options.seeds}
 
     def add(self, part: str, **entry) -> None:
         self.record[part].append(entry)
@@ -333,7 +349,7 @@ class Experiment:
             time, noise = torch.full((len(images),), moment), torch.randn(images.shape, generator=generator)
             noisy = mix(images, noise, at(PATHS[path], time, images))
             with torch.no_grad():
-                clean = torch.cat([denoiser(network, TARGETS[target], PATHS[path], labels)(some, moments).clean
+                clean = torch.cat([denoiser(network, UNDOES[target], PATHS[path], labels)(some, moments).clean
                                    for some, moments, labels in zip(noisy.split(250), time.split(250),
                                                                     asked_for(len(images)).split(250))])
             found.append(round((clean - images).square().mean().item(), 5))
@@ -347,10 +363,12 @@ class Experiment:
 
     def train_target(self, path: str, target: str, seed: int) -> Denoiser:
         network, average, losses = run(self.images, self.labels, path, target, self.options.short, seed, fast=self.fast)
-        self.add("targets", path=path, target=target, seed=seed, loss=round(sum(losses[-100:]) / 100, 4),
-                 **self.drawn_score(average, target, path), raw=self.drawn_score(network, target, path),
-                 errors=self.errors(average, target, path, self.held_out[:DRAWN]) if seed == self.options.seeds[0] else None,
-                 **({"late": self.drawn_score(average, target, path, first=LATE)} if target == "noise" else {}))
+        first = seed == self.options.seeds[0]
+        late = {"late": self.drawn_score(average, target, path, first=LATE)} if target == "noise" else {}
+        self.add("weighted" if target == WEIGHTED else "targets", path=path, target=target, seed=seed,
+                 loss=round(sum(losses[-100:]) / 100, 4), **self.drawn_score(average, target, path),
+                 raw=self.drawn_score(network, target, path),
+                 errors=self.errors(average, target, path, self.held_out[:DRAWN]) if first else None, **late)
         return average
 
     def relay(self, path: str, image: Denoiser, noise: Denoiser, seed: int) -> None:
@@ -418,6 +436,11 @@ class Experiment:
             steps: [self.score(self.draw(lambda labels: on_cosine(drawing(network, "velocity", "straight", labels)), "cosine",
                                          steps=steps, seed=seed), asked_for(DRAWN)) for seed in DRAWS] for steps in (5, 10)}
         self.write(self.record["controls"])
+
+    def weighted(self) -> None:
+        """The short run to the noise, its squares weighted as those of the image behind it."""
+        for seed in self.options.seeds:
+            self.train_target("straight", WEIGHTED, seed)
 
     def loss(self, denoise, images: Tensor) -> list[float]:
         """Of the velocity, for images that show 0 to 9 in turn, at times above `SOONEST`: mean and standard error."""

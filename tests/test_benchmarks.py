@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from benchmarks.__main__ import summary
 from benchmarks.attention import exponent
-from benchmarks.harness import Variant, compare, training_step
+from benchmarks.harness import Row, Variant, compare, training_step
 from benchmarks.language_models import HEADS, LAYERS, LENGTH, VOCABULARY, WIDTH, nano_from
 from tutorlib.models import GPT, GPTConfig
 
@@ -39,6 +40,14 @@ def test_variants_run_in_turn_and_ratios_are_taken_within_the_round():
     assert order[4:] == ["slow", "fast"] * 3
     assert (slow.ratio, slow.low, slow.high) == (1, 1, 1) and (fast.ratio, fast.low, fast.high) == (4, 4, 4)
     assert (slow.seconds, fast.seconds) == (8.0, 2.0)
+
+
+def test_the_summary_sets_the_fastest_of_ours_beside_three_measures():
+    ratios = {"peer, float32": 1.0, "tutorlib, float32": 1.5, "peer, bfloat16": 2.0, "tutorlib, bfloat16": 3.0,
+              "other, int8": 4.0}
+    rows = [Row(name, 1.0, ratio, ratio, ratio) for name, ratio in ratios.items()]
+    assert summary([("work", rows)]).splitlines()[-1] == "| work | bfloat16 | 3.00 | 1.50 | 0.75 |"
+    assert summary([("work", rows[:2])]).splitlines()[-1] == "| work | float32 | 1.50 | 1.50 | 1.50 |"
 
 
 def test_the_exponent_of_a_power_is_its_power():

@@ -55,6 +55,7 @@ def test_record_is_whole(record):
     assert len({run["seed"] for run in record["vae"]}) >= 2
     assert {run["deviation"] for run in record["vae"] if "real_codes" in run} >= {0.3, 3.0}
     assert record["few"][0]["png"]
+    assert all(len(run["errors"]) == len(record["targets"][0]["errors"]) for run in record["weighted"][:1])
 
 
 def test_the_long_run_reaches_what_the_page_says(record):
@@ -96,6 +97,29 @@ def test_an_asked_denoiser_sees_the_straight_path(program):
         program["mix"](clean, noise, program["at"](program["cosine"], time, clean)), time)
     ((noisy, when),) = seen
     assert torch.allclose(noisy, program["mix"](clean, noise, program["at"](program["straight"], when, clean)), atol=1e-5)
+
+
+def test_a_weighted_loss_of_the_noise_is_that_of_the_image(program):
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.randn(64, 1, 4, 4, generator=generator)
+    found = program["weighted_loss"](lambda noisy, time, labels: torch.zeros_like(noisy), clean, None, program["straight"],
+                                     torch.Generator().manual_seed(1))
+    generator.manual_seed(1)
+    time, noise = torch.rand(64, generator=generator), torch.randn(clean.shape, generator=generator)
+    c = program["at"](program["straight"], time, clean)
+    guess = program["mix"](clean, noise, c) / c.signal  # what is left if the noise is taken for 0
+    early = (c.noise / c.signal).square().flatten() <= program["HEAVIEST"]
+    squares = (guess - clean).square().flatten(1).mean(1)  # (B,)
+    late = program["HEAVIEST"] * noise.square().flatten(1).mean(1)
+    assert torch.allclose(found, torch.where(early, squares, late).mean(), rtol=1e-4)
+
+
+def test_the_weight_mends_the_image_and_hardly_the_drawing(record):
+    noise, velocity = (next(run for run in record["targets"] if (run["path"], run["target"], run["seed"]) == wanted)
+                       for wanted in (("straight", "noise", 0), ("straight", "velocity", 0)))
+    weighted = record["weighted"][0]
+    assert weighted["errors"][10] < 0.5 * noise["errors"][10]
+    assert weighted["frechet"] > 3 * velocity["frechet"]
 
 
 def test_generator_judge_and_reference_have_digits_of_their_own(program):
