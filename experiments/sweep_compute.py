@@ -10,12 +10,14 @@ or chosen by how typical they are. The record is written after every run; a seco
 """
 
 import argparse
+import math
 import time
 from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,6 +51,8 @@ LABELS = (50, 100, 200, 400, 800, 1600, 3500)
 KEEP, FOLDS = (5, 20, 80, 320), (0, 1, 2, 3, 4)  # of each digit; a fold tests on a fifth of all digits
 VALID = 500  # of the 4,000 digits, with labels as bad as the others
 NEIGHBORS = (1, 3, 5, 10, 20, 40, 80)
+CLOCK, CLOCK_WIDTH = (48, 54, 60, 64), 80  # equal seconds: those that a run of the largest budget took at this width
+HEART = 0.4  # of the labels wrong: how many of them does the network repeat?
 FIRST = 3  # losses at the start, which another machine can repeat
 
 
@@ -62,11 +66,17 @@ class Run(NamedTuple):
 
 
 def runs(stage: int) -> list[Run]:
-    """Seed by seed. Stage 0 is all but the largest budget, stage 1, and the most text, stage 2, each after its prediction."""
+    """Seed by seed. Stage 0 is all but the largest budget, stage 1, and the most text, stage 2, each after its prediction.
+
+    Stage 3 came last: equal seconds, and which wrong labels are learned by heart.
+    """
     if stage == 1:
         return [Run("sweep", LARGEST, str(width), seed) for seed in SEEDS for width in SWEEP[LARGEST]]
     if stage == 2:
         return [Run("repeats", MOST, "1", seed) for seed in SEEDS]
+    if stage == 3:
+        return [run for seed in SEEDS for run in (
+            *(Run("clock", CLOCK_WIDTH, str(width), seed) for width in CLOCK), Run("heart", HEART, "network", seed))]
     planned = []
     for seed in SEEDS:
         planned += [Run("sweep", budget, str(width), seed) for budget in SWEEP if budget < LARGEST for width in SWEEP[budget]]
@@ -150,6 +160,27 @@ def sweep(run: Run, upto: int | None = None) -> dict:
     steps = round(run.amount / flops(width) / TOKENS)
     batches = RandomWindows(corpus().train, LENGTH, batch_size=BATCH, seed=run.seed)
     return read(new_gpt(width, run.seed), batches, width, steps, upto) | {"N": blocks(width), "D": steps * TOKENS}
+
+
+def seconds_a_step(found: list[dict], width: int) -> float:
+    """Of the largest budget's runs; between two widths a straight line in both logarithms."""
+    widths = sorted({int(run["arm"]) for run in found if run["part"] == "sweep" and run["amount"] == LARGEST})
+    each = [mean(run["seconds"] / run["steps"] for run in found if run["part"] == "sweep" and run["amount"] == LARGEST
+                 and run["arm"] == str(known)) for known in widths]
+    return math.exp(np.interp(math.log(width), np.log(widths), np.log(each)))
+
+
+def clock(run: Run, steps: int, upto: int | None = None) -> dict:
+    """As many steps as fit into the seconds that a run of width `run.amount` took, by the record's seconds a step."""
+    width = int(run.arm)
+    batches = RandomWindows(corpus().train, LENGTH, batch_size=BATCH, seed=run.seed)
+    return read(new_gpt(width, run.seed), batches, width, steps, upto) | {"N": blocks(width), "D": steps * TOKENS}
+
+
+def steps_in_time(found: list[dict], run: Run) -> int:
+    given = next(each["steps"] for each in found if each["part"] == "sweep" and each["amount"] == LARGEST
+                 and each["arm"] == str(int(run.amount)))
+    return round(given * seconds_a_step(found, int(run.amount)) / seconds_a_step(found, int(run.arm)))
 
 
 def repeats(run: Run, upto: int | None = None) -> dict:
@@ -258,6 +289,14 @@ def noise(run: Run) -> dict:
                     "clean only": accuracy(network(rows[clean], labels[clean], run.seed)[0], *test)}) | {"k": count}
 
 
+def heart(run: Run) -> dict:
+    """Of the wrong labels, the share that the network, trained to the end, repeats."""
+    (rows, truth), _, _ = digits()
+    spoiled = wrong_labels(truth, run.amount, 10, generator=numbered_generator(run.seed, round(10 * run.amount)))
+    model, wrong = network(rows, spoiled, run.seed)[0], spoiled != truth
+    return rounded({"by heart": accuracy(model, rows[wrong], spoiled[wrong])})
+
+
 def labels(run: Run) -> dict:
     """The network to the end, one neighbor, and a vote of as many neighbors as the 500 rightly labeled others like."""
     (rows, truth), (valid, checked), test = digits()
@@ -292,10 +331,12 @@ def selection(run: Run) -> dict:
 # -- the record --------------------------------------------------------------------------------------------------------
 
 PARTS = {"sweep": sweep, "repeats": repeats, "noise": noise, "labels": labels, "counting": counting,
-         "selection": selection}
+         "selection": selection, "heart": heart}
 
 
-def perform(run: Run) -> dict:
+def perform(run: Run, found: list[dict]) -> dict:
+    if run.part == "clock":
+        return run._asdict() | clock(run, steps_in_time(found, run))
     return run._asdict() | PARTS[run.part](run)
 
 
@@ -317,12 +358,12 @@ def main() -> None:
     path = parser.parse_args().record
     record = open_record(path, lambda: {
         **surroundings(), "product_rate": float(f"{product_rate():.3g}"), "runs": []})
-    for stage, foretell in enumerate((None, expected, expected_text)):
+    for stage, foretell in enumerate((None, expected, expected_text, None)):
         if foretell and foretell.__name__ not in record:  # before any run of this stage, and never again
             record[foretell.__name__] = foretell(record["runs"])
             write_record(path, record)
         for run in missing(runs(stage), record):
-            record["runs"].append(perform(run))
+            record["runs"].append(perform(run, record["runs"]))
             write_record(path, record)
             print(record["runs"][-1], flush=True)
 

@@ -1,6 +1,7 @@
 """The record of compute: budgets are spent, the prediction came from smaller budgets alone, its first losses come out again."""
 
 import json
+import math
 import runpy
 import sys
 from collections import Counter
@@ -19,7 +20,7 @@ recorded = pytest.mark.skipif(not RECORD.exists(), reason="the run is not made y
 
 
 def planned(program):
-    return [run for stage in range(3) for run in program["runs"](stage)]
+    return [run for stage in range(4) for run in program["runs"](stage)]
 
 
 def test_every_budget_is_spent(program):
@@ -44,7 +45,8 @@ def test_every_comparison_has_all_seeds(program):
     assert len(set(everything)) == len(everything)
     counts = Counter(run._replace(seed=0) for run in everything)
     assert {(run.part, count) for run, count in counts.items()} == {
-        ("sweep", 3), ("repeats", 3), ("noise", 3), ("labels", 3), ("counting", 1), ("selection", 5)}
+        ("sweep", 3), ("repeats", 3), ("noise", 3), ("labels", 3), ("counting", 1), ("selection", 5),
+        ("clock", 3), ("heart", 3)}
 
 
 def test_the_largest_budget_is_foretold_from_the_smaller_ones(program):
@@ -61,6 +63,17 @@ def test_the_largest_budget_is_foretold_from_the_smaller_ones(program):
     assert told["exponent"] == pytest.approx(0.4 / 0.7, abs=0.03)
     assert told["size"] == pytest.approx(told["law size"], rel=0.1)
     assert told["law"]["floor"] == pytest.approx(1.2, abs=0.02)
+
+
+def test_equal_seconds_are_more_steps_for_narrower_models(program):
+    """Steps of a width that was run cost what they did; between two widths the cost lies between theirs."""
+    cost = {40: 0.004, 48: 0.005, 64: 0.01, 80: 0.0125, 96: 0.015}  # seconds a step
+    found = [program["Run"]("sweep", program["LARGEST"], str(width), 0)._asdict() | {"steps": 1000, "seconds": 1000 * each}
+             for width, each in cost.items()]
+    assert program["seconds_a_step"](found, 64) == pytest.approx(0.01)
+    assert program["seconds_a_step"](found, 55) == pytest.approx(0.005 * 2 ** (math.log(55 / 48) / math.log(64 / 48)))
+    steps = [program["steps_in_time"](found, program["Run"]("clock", 80, width, 0)) for width in ("48", "64", "80")]
+    assert steps == [2500, 1250, 1000]
 
 
 def test_the_nearest_decide(program):
@@ -109,6 +122,17 @@ def test_first_losses_are_those_of_the_record(program, record, part):
     for run in record["runs"]:
         if run["part"] == part and run["seed"] == 1:
             again = program["PARTS"][part](run_of(program["Run"], run), 3)
+            assert again["first"] == pytest.approx(run["first"], abs=TOLERANCE), run["arm"]
+
+
+@recorded
+@pytest.mark.slow
+def test_first_losses_of_equal_seconds_are_those_of_the_record(program, record):
+    for run in record["runs"]:
+        if run["part"] == "clock" and run["seed"] == 1:
+            asked = run_of(program["Run"], run)
+            assert program["steps_in_time"](record["runs"], asked) == run["steps"]
+            again = program["clock"](asked, run["steps"], 3)
             assert again["first"] == pytest.approx(run["first"], abs=TOLERANCE), run["arm"]
 
 
