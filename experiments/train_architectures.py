@@ -28,6 +28,7 @@ from tutorlib.layers import (
     FeedForward,
     LinearAttention,
     MultiHeadAttention,
+    Routing,
     StateSpace,
     balance_loss,
     linear_attention,
@@ -97,6 +98,43 @@ class StatelessSpace(StateSpace):
         return torch.zeros_like(x), x.new_zeros(*x.shape[:2], key.size(-1), x.size(-1))
 
 
+class SkiplessSpace(StateSpace):
+    """The control of the skip: the same layer, whose convolved input reaches the output through the state alone."""
+
+    def __init__(self, width: int, **options):
+        super().__init__(width, **options)
+        nn.init.zeros_(self.skip)
+        self.skip.requires_grad_(False)
+
+
+class UngatedSpace(StateSpace):
+    """The control of the gate: neither the state nor the gate is read; convolution and skip are left."""
+
+    def forward(self, states: Tensor, **options) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = F.silu(self.convolution(self.inputs(states))[0][..., :self.inner]).unflatten(-1, (-1, self.head_width))
+        return self.output(self.norm((self.skip[:, None] * x).flatten(2)))  # (B, T, H, V) before they are joined
+
+
+class FurnishedAttention(nn.Module):
+    """The other side: attention behind its convolution, with the state space's gate, its skip past the mixing, or both."""
+
+    def __init__(self, width: int, num_heads: int, *, gate: bool = False, skip: bool = False):
+        super().__init__()
+        self.convolution, self.attention = CausalConvolution(width), MultiHeadAttention(width, num_heads, bias=False)
+        self.attention.output, self.output = nn.Identity(), nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, width, bias=False) if gate else None
+        self.skip = nn.Parameter(torch.ones(num_heads)) if skip else None
+
+    def forward(self, states: Tensor, **options) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = F.silu(self.convolution(states)[0])
+        mixed = self.attention(x, **options)
+        if self.skip is not None:
+            mixed = mixed + (self.skip[:, None] * x.unflatten(-1, (len(self.skip), -1))).flatten(2)
+        return self.output(mixed if self.gate is None else mixed * F.silu(self.gate(states)))
+
+
 class NoPosition(nn.Module):
     """In the place of learned positions, where a model is read at lengths that it was not trained on."""
 
@@ -119,6 +157,13 @@ OTHERS = {
                                                                      expand=1),
     "state space, no state": lambda width, heads: StatelessSpace(width, head_width=width // heads, state=width // heads,
                                                                  expand=1),
+    "state space, no state, no gate": lambda width, heads: UngatedSpace(width, head_width=width // heads, state=width // heads,
+                                                                       expand=1),
+    "attention, gate": lambda width, heads: FurnishedAttention(width, heads, gate=True),
+    "attention, skip": lambda width, heads: FurnishedAttention(width, heads, skip=True),
+    "attention, gate and skip": lambda width, heads: FurnishedAttention(width, heads, gate=True, skip=True),
+    "state space, no skip": lambda width, heads: SkiplessSpace(width, head_width=width // heads, state=width // heads,
+                                                                expand=1),
     "turning state space": lambda width, heads: TurningStateSpace(width, head_width=width // heads, state=width // heads,
                                                                   expand=1),
 }
@@ -127,12 +172,22 @@ NETWORKS = {
     "dense x 4": lambda: FeedForward(WIDTH, 4 * HIDDEN, activation="gelu"),
     "1 of 4 experts": lambda: four_experts(),
     "1 of 4, router fixed": lambda: four_experts(learn=False),
+    "1 of 4, by lot": lambda: four_experts(learn=False, kind=LotExperts),
 }
 
 
-def four_experts(learn: bool = True) -> Experts:
+class LotExperts(Experts):
+    """The control of the routing: the expert is drawn anew for each token and step; its weight stays what the router says."""
+
+    def route(self, tokens: Tensor) -> Routing:
+        """tokens (N, D) -> their routing."""
+        routing = super().route(tokens)
+        return routing._replace(chosen=torch.randint_like(routing.chosen, len(self.experts)))
+
+
+def four_experts(learn: bool = True, kind: type[Experts] = Experts) -> Experts:
     """Each as wide as the dense network; with learn=False the router stays as it is drawn."""
-    made = Experts(WIDTH, (FeedForward(WIDTH, HIDDEN, activation="gelu") for _ in range(4)))
+    made = kind(WIDTH, (FeedForward(WIDTH, HIDDEN, activation="gelu") for _ in range(4)))
     made.router.requires_grad_(learn)
     return made
 
@@ -234,6 +289,9 @@ def runs() -> list[Run]:
         planned += [Run("recall", PAIRS[-1], arm, seed) for arm in (*ARMS, "state space, signed keys")]
         planned += [Run("recall", PAIRS[-1], "linear", seed, heads) for heads in (4, 1)]
         planned += [Run("corpus", 128, arm, seed) for arm in (*ARMS, "state space, no decay", "state space, no state")]
+        planned += [Run("corpus", 128, arm, seed)
+                    for arm in ("state space, no skip", "state space, no state, no gate", "attention, gate", "attention, skip",
+                                "attention, gate and skip")]
         planned += [Run("corpus", 128, "attention", seed, network=network) for network in list(NETWORKS)[1:]]
     return planned
 

@@ -106,13 +106,40 @@ def test_first_losses_are_those_of_the_record(program, task):
             assert losses == pytest.approx(run["losses"][:3], abs=TOLERANCE), run["arm"]
 
 
-def test_without_a_state_no_token_sees_more_than_the_convolution(program):
-    layer = program["StatelessSpace"](8, head_width=4, state=3, expand=1, reach=4)
+@pytest.mark.parametrize("kind", ["StatelessSpace", "UngatedSpace"])
+def test_without_a_state_no_token_sees_more_than_the_convolution(program, kind):
+    layer = program[kind](8, head_width=4, state=3, expand=1, reach=4)
     states = draw(1, 9, 8)
     moved = states.clone()
     moved[:, 0] += 1
     assert_same(layer(states)[:, 4:], layer(moved)[:, 4:])
     assert not torch.allclose(layer(states)[:, 3], layer(moved)[:, 3])
+
+
+def test_without_the_skip_a_single_token_of_no_step_leaves_nothing(program):
+    layer = program["SkiplessSpace"](8, head_width=4, state=3, expand=1)
+    torch.nn.init.constant_(layer.step.bias, -50.0)  # d = 0: nothing is written
+    assert_same(layer(draw(1, 5, 8)), torch.zeros(1, 5, 8))
+    assert not layer.skip.requires_grad
+
+
+def test_a_furnished_attention_differs_from_the_plain_one_by_its_furniture(program):
+    plain, skipping = (program["FurnishedAttention"](8, 2, skip=skip) for skip in (False, True))
+    skipping.load_state_dict(plain.state_dict() | {"skip": torch.zeros(2)})
+    theirs = program["ConvolvedAttention"](8, 2)
+    theirs.load_state_dict({name.replace("output", "attention.output"): w for name, w in plain.state_dict().items()})
+    states = draw(1, 5, 8)
+    assert_same(plain(states), theirs(states))
+    assert_same(plain(states), skipping(states))
+
+
+def test_by_lot_the_experts_share_and_the_router_does_not_decide(program):
+    model = program["new_model"](["attention"], 10, 8, network="1 of 4, by lot")
+    part = program["experts"](model)[0]
+    first, again = (part.route(torch.ones(4000, 64)) for _ in range(2))
+    shares = first.chosen.flatten().bincount(minlength=4) / 4000
+    assert (shares - 0.25).abs().max() < 0.05 and not torch.equal(first.chosen, again.chosen)
+    assert_same(first.weights, first.probabilities.amax(1, keepdim=True))
 
 
 def test_a_fixed_router_stays_as_drawn(program):
