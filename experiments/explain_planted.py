@@ -98,8 +98,9 @@ def on_ink(model: ViT, seed: int) -> dict[str, float]:
     images = drawn("one", seed)
     score = lambda x: model(x)[torch.arange(len(x)), images.labels]  # noqa: E731
     bare = planted(IMAGES, torch.Generator().manual_seed(10**6 + seed), noise=0.0).images.abs()  # 1 where a shape is
-    pixel = {"gradient": gradient(score, images.images),
-             "integrated gradients": integrated_gradients(score, images.images, steps=PATH),
+    slope, path = gradient(score, images.images), integrated_gradients(score, images.images, steps=PATH)
+    pixel = {"gradient": slope, "gradient on the path": path / images.images,  # without the factor x of the map
+             "gradient x input": slope * images.images, "integrated gradients": path,
              "brightness": images.images, "everywhere": torch.ones_like(bare)}
     return {name: ((each.abs() * bare).sum((1, 2, 3)) / each.abs().sum((1, 2, 3))).mean().item()
             for name, each in pixel.items()}

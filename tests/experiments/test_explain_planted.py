@@ -57,6 +57,12 @@ def test_maps_are_those_of_the_record(program, record, models):
         assert found[name] == pytest.approx(scores, abs=0.03), name
 
 
+def test_what_lies_on_shapes_is_that_of_the_record(program, record, models):
+    found = program["on_ink"](models[1], 1)
+    assert found == pytest.approx(record["runs"][1]["on_ink"], abs=0.01)
+    assert found["gradient on the path"] < found["integrated gradients"]
+
+
 def test_places_are_every_token_once(program):
     drawn = planted(5, torch.Generator().manual_seed(0))
     together = torch.cat(list(program["places"](drawn).values()), 1)
