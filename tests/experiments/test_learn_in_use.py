@@ -1,5 +1,6 @@
 """The record of learning in use: its arms are what they say, its runs come out again."""
 
+import re
 import runpy
 import sys
 from collections import Counter
@@ -153,6 +154,17 @@ def test_afresh_begins_anew_and_longer_goes_on(program):
 
 def test_record_is_whole(program, record):
     assert [run_of(program["Run"], found) for found in record["runs"]] == program["runs"]()
+
+
+def test_the_drawing_that_opens_the_page_shows_the_record(record):
+    drawing = (ROOT.parent / "book" / "drawings" / "adapt-turn.svg").read_text(encoding="utf-8")
+    runs = [found for found in record["runs"] if found["kind"] == "drift" and found["arm"] == "own" and found["turn"] == 90]
+    for name in ("sure", "right"):
+        tens = torch.tensor([found[name] for found in runs]).view(3, 6, 10).mean((0, 2))
+        points = re.search(rf'id="adapt-turn-{name}".* d="M([^"]*)"', drawing)[1].split("L")
+        drawn = torch.tensor([(262 - float(point.split()[1])) / 180 for point in points])
+        torch.testing.assert_close(drawn, tens, atol=1e-3, rtol=0)
+        assert f">{name} {tens[-1]:.2f}<".replace("0.", ".") in drawing
 
 
 @pytest.mark.slow
