@@ -4,8 +4,8 @@
 
 Drift and forgetting: digits of 14 by 14 pixels, one hidden layer of 64. A stream shows 3,000 digits in 60 batches; after the
 first ten batches they are turned, a little more in each batch. Every batch is answered before its labels are learned from.
-Exits: digits of 28 by 28, three convolutions with a classifier behind each. The record is written after every run; a second
-call goes on where it stopped.
+Exits: digits of 28 by 28, three convolutions with a classifier behind each, and narrower networks with one exit. The record is
+written after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -29,6 +29,10 @@ KNOWN, BATCHES, BATCH, STILL = 1500, 60, 50, 10  # digits to learn first; batche
 STEPS, RATE, WINDOW = 15, 0.3, 500  # of SGD a batch; labels that a window holds
 FIRST_STEPS, FIRST_RATE, OLD = 300, 0.1, 5  # of SGD with momentum on what is learned in one go; digits below 5 come first
 CHANNELS, EPOCHS, THRESHOLDS = (8, 16, 32), 8, (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+AFRESH_STEPS = 100  # of SGD with momentum after each batch, for those who study the window at length
+WATCHED = (*range(21), 30, 50, 100, 200, 300)  # steps of the second lesson after which it is tested
+OFFSETS = [float(k) for k in range(61)]  # numbers taken from the logits of the new digits
+NARROW, DIAL = (2, 3, 4, 5, 6, 7, 8), 0.8  # maps of the first convolution, of which there follow twice and four times as many
 LAST_ONLY = {"first alone": 0, "second alone": 1, "third alone": 2}  # the exit whose loss alone is trained
 
 
@@ -48,14 +52,18 @@ def runs() -> list[Run]:
     planned = []
     for seed in SEEDS:
         planned += [Run("drift", seed, arm, turn) for turn in (0, 30, 90) for arm in ANSWERERS]
-        planned += [Run("drift", seed, arm, 90, delay) for delay in (5, 20) for arm in ("online", "neighbor")]
+        planned += [Run("alarm", seed, arm, 90) for arm in ("frozen", "own")]
+        planned += [Run("drift", seed, arm, 90, delay) for delay in (5, 20) for arm in ("online", "neighbor", "longer")]
         planned += [Run("forgetting", seed, arm) for arm in ("plain", "frozen", "rows", "restored", "both")]
+        planned += [Run("course", seed, arm) for arm in ("plain", "frozen", "rows")]
         planned += [Run("forgetting", seed, arm, memory=memory) for arm in ("replay", "neighbor") for memory in (10, 50, 200)]
         planned += [Run("forgetting", seed, arm, memory=2000) for arm in ("means", "pixel means")]
         planned += [Run("refit", seed, arm) for arm in ("after", "before", "untrained", "pixels")]
-        planned += [Run("offset", seed, arm) for arm in ("plain", "rows")]
+        planned += [Run(kind, seed, arm) for kind in ("offset", "sweep") for arm in ("plain", "rows")]
         planned += [Run("exits", seed, turn=turn) for turn in (0, 45)]
         planned += [Run("exits", seed, arm) for arm in LAST_ONLY] + [Run("exits", seed, "second alone", 45)]
+        planned += [Run("narrow", seed, str(maps), turn) for turn in (0, 45) for maps in NARROW]
+        planned += [Run("leaving", seed, turn=turn) for turn in (0, 15, 30, 45)] + [Run("time", seed)]
     return planned
 
 
@@ -79,21 +87,27 @@ def new_model(seed: int) -> MLP:
     return MLP(SIZES)
 
 
-def fit(model: nn.Module, x: Tensor, y: Tensor, seed: int, steps: int = FIRST_STEPS, weights=None) -> None:
-    """SGD with momentum on batches of 100, drawn with replacement, by `weights` (N,) where they are given."""
+def fit(model: nn.Module, x: Tensor, y: Tensor, seed: int, steps: int = FIRST_STEPS, weights=None, after_step=None) -> None:
+    """SGD with momentum on batches of 100, drawn with replacement, by `weights` (N,) where they are given.
+
+    `after_step` is called with the number of steps taken, from 0 on.
+    """
     dice = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD([w for w in model.parameters() if w.requires_grad], lr=FIRST_RATE, momentum=0.9)
     weights = torch.ones(len(y)) if weights is None else weights
-    for _ in range(steps):
-        rows = torch.multinomial(weights, 100, replacement=True, generator=dice)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
+    for step in range(steps + 1):
+        if after_step:
+            after_step(step)
+        if step < steps:
+            rows = torch.multinomial(weights, 100, replacement=True, generator=dice)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
 
 
-def learn(model: nn.Module, x: Tensor, y: Tensor, steps: int = STEPS) -> None:
+def learn(model: nn.Module, x: Tensor, y: Tensor, steps: int = STEPS, rate: float = RATE) -> None:
     """Some steps of SGD on all of one batch."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
@@ -136,8 +150,22 @@ class Frozen:
 class Online(Frozen):
     """A few steps on each batch."""
 
+    rate = RATE
+
     def learn(self, x: Tensor, y: Tensor) -> None:
-        learn(self.model, x, y)
+        learn(self.model, x, y, rate=self.rate)
+
+
+class OnlineTenth(Online):
+    """The same number of steps, smaller ones."""
+
+    rate = 0.1
+
+
+class OnlineThirtieth(Online):
+    """Smaller still."""
+
+    rate = 0.03
 
 
 class Own(Online):
@@ -158,6 +186,21 @@ class Window(Frozen):
         learn(self.model, self.x, self.y, STEPS)
 
 
+class Longer(Window):
+    """The same window; a hundred steps on it after each batch, from where the weights are."""
+
+    def study(self) -> None:
+        fit(self.model, self.x, self.y, seed=0, steps=AFRESH_STEPS)
+
+
+class Afresh(Longer):
+    """The same hundred steps, from new weights each time."""
+
+    def study(self) -> None:
+        self.model = new_model(0)
+        super().study()
+
+
 class Neighbor(Window):
     """No network: the label of the nearest of the last 500."""
 
@@ -175,7 +218,8 @@ class Mean(Neighbor):
         return nearest_mean(x, self.x, self.y)
 
 
-ANSWERERS = {"frozen": Frozen, "online": Online, "own": Own, "window": Window, "neighbor": Neighbor, "mean": Mean}
+ANSWERERS = {"frozen": Frozen, "online": Online, "own": Own, "window": Window, "neighbor": Neighbor, "mean": Mean,
+             "online .1": OnlineTenth, "online .03": OnlineThirtieth, "longer": Longer, "afresh": Afresh}
 
 
 def nearest_mean(x: Tensor, known: Tensor, labels: Tensor) -> Tensor:
@@ -186,17 +230,24 @@ def nearest_mean(x: Tensor, known: Tensor, labels: Tensor) -> Tensor:
 
 
 def drift(run: Run) -> dict:
-    """Of each batch, before it is learned: the share right, and a network's mean largest probability. Labels come later."""
+    """Of each batch, before it is learned: the share right, and a network's mean largest probability. Labels come later.
+
+    Of an alarm: the share whose largest probability reaches the threshold, too.
+    """
     model, x, y, images, labels = start(run.seed)
-    who, waiting, right, sure = ANSWERERS[run.arm](model, x, y), deque(), [], []
+    who, waiting, right, sure, above = ANSWERERS[run.arm](model, x, y), deque(), [], [], []
     for t, rows in enumerate(torch.arange(len(labels)).split(BATCH)):
         seen = pooled(turned(images[rows], angle(t, run.turn)))
         right.append((who.answer(seen) == labels[rows]).float().mean().item())
         with torch.no_grad():
-            sure.append(model(seen).softmax(-1).amax(-1).mean().item())
+            largest = who.model(seen).softmax(-1).amax(-1)  # (50,)
+        sure.append(largest.mean().item())
+        above.append((largest >= DIAL).float().mean().item())
         waiting.append((seen, labels[rows]))
         if len(waiting) > run.delay:
             who.learn(*waiting.popleft())
+    if run.kind == "alarm":
+        return {"above": above}
     return {"right": right} | ({} if run.arm in ("neighbor", "mean") else {"sure": sure})
 
 
@@ -252,10 +303,14 @@ def kept(seed: int, memory: int, start: int = 0) -> Tensor:
     return torch.cat([own[torch.randperm(len(own), generator=dice)[:memory // OLD]] for own in rows])
 
 
-def second_half(run: Run) -> MLP:
-    """Then the digits 5 to 9: alone, or with a memory from which half of each batch is drawn."""
+def second_half(run: Run, after_step=None) -> MLP:
+    """Then the digits 5 to 9: alone, or with a memory from which half of each batch is drawn.
+
+    `after_step` is called with the number of steps taken and the model.
+    """
     x, y, _, _ = halves()
     model, new = knows_first_half(run.seed), torch.nonzero(y >= OLD).flatten()
+    watch = None if after_step is None else lambda step: after_step(step, model)
     before = [w.detach()[:OLD].clone() for w in model.layers[-1].parameters()]
     if run.arm in ("frozen", "rows"):
         model.layers[0].requires_grad_(False)
@@ -269,7 +324,7 @@ def second_half(run: Run) -> MLP:
         weights = torch.cat([torch.full((len(new),), 1 / len(new)), torch.full((len(memory),), 1 / len(memory))])
     if run.arm == "both":
         rows = torch.arange(len(y))
-    fit(model, x[rows], y[rows], run.seed + 100, weights=weights)
+    fit(model, x[rows], y[rows], run.seed + 100, weights=weights, after_step=watch)
     if run.arm == "restored":  # the old rows of the last layer as they were, on the new features
         with torch.no_grad():
             for w, old in zip(model.layers[-1].parameters(), before, strict=True):
@@ -292,6 +347,29 @@ def forgetting(run: Run) -> dict:
         return judge(model(test), their)
 
 
+def course(run: Run) -> dict:
+    """The second lesson step by step; and what the old digits would be worth with one half of the rows as it was."""
+    _, _, test, their = halves()
+    first = knows_first_half(run.seed)
+    found = []
+
+    @torch.no_grad()
+    def look(step: int, model: MLP) -> None:
+        if step not in WATCHED:
+            return
+        state, logits = features(model, test), model(test)
+        as_it_was = first.layers[-1](state)  # the old last layer, on the features of now
+        no_claim = torch.cat([logits[:, :OLD], as_it_was[:, OLD:]], 1)
+        old_back = torch.cat([as_it_was[:, :OLD], logits[:, OLD:]], 1)
+        found.append({"step": step} | judge(logits, their) | {
+            "old, ten, new rows back": judge(no_claim, their)["old, ten"],
+            "old, ten, old rows back": judge(old_back, their)["old, ten"],
+            "old, five, old rows back": judge(old_back, their)["old, five"]})
+
+    second_half(run, look)
+    return {"course": found}
+
+
 def few_of_each(seed: int) -> Tensor:
     """Rows of ten of each digit."""
     return torch.cat([kept(seed, 50), kept(seed, 50, OLD)])
@@ -311,6 +389,14 @@ def offset(run: Run) -> dict:
     tried = torch.arange(400) * 0.1
     right = torch.stack([(shifted(few, o).argmax(-1) == y[rows]).float().mean() for o in tried])
     return judge(shifted(all_test, tried[right.argmax()]), their) | {"offset": tried[right.argmax()].item()}
+
+
+def sweep(run: Run) -> dict:
+    """Right on old and on new digits, of ten, for each number taken from the new digits' logits."""
+    _, _, test, their = halves()
+    logits = second_half(run)(test).detach()
+    judged = [judge(shifted(logits, number), their) for number in OFFSETS]
+    return {half: [each[half] for each in judged] for half in ("old, ten", "new, ten")}
 
 
 def refit(run: Run) -> dict:
@@ -348,6 +434,25 @@ class Exits(nn.Module):
         return found
 
 
+    def first_sure(self, images: Tensor, threshold: float) -> Tensor:
+        """(1, 1, 28, 28) -> the answer (1,) of the first exit that is sure; what lies behind it is not computed."""
+        states = images
+        for convolution, head in zip(self.convolutions, self.heads, strict=True):
+            states = F.max_pool2d(F.relu(convolution(states)), 2)
+            sure, answer = head(F.adaptive_avg_pool2d(states, 3).flatten(1)).softmax(-1).max(-1)
+            if sure >= threshold:
+                break
+        return answer
+
+    def last(self, images: Tensor, layers: int | None = None) -> Tensor:
+        """(B, 1, 28, 28) -> the answers (B,) behind so many layers, or behind all; no other exit is computed."""
+        states = images
+        for convolution in self.convolutions[:layers]:
+            states = F.max_pool2d(F.relu(convolution(states)), 2)
+        head = self.heads[(layers or len(self.heads)) - 1]
+        return head(F.adaptive_avg_pool2d(states, 3).flatten(1)).argmax(-1)
+
+
 def multiplications(channels: tuple[int, ...] = CHANNELS, side: int = 28) -> list[int]:
     """Multiply-adds of one image until it has left at exit 1, 2, 3; exits that it passes are paid for."""
     spent, found = 0, []
@@ -358,12 +463,22 @@ def multiplications(channels: tuple[int, ...] = CHANNELS, side: int = 28) -> lis
     return found
 
 
+def multiplications_alone(channels: tuple[int, ...] = CHANNELS) -> int:
+    """Multiply-adds of a network that has the last exit only."""
+    return multiplications(channels)[-1] - sum(90 * m for m in channels[:-1])
+
+
+def widths(maps: int) -> tuple[int, ...]:
+    """In the proportion of the whole network, 1 : 2 : 4."""
+    return maps, 2 * maps, 4 * maps
+
+
 @cache
-def exits_trained(seed: int, only: int | None = None) -> Exits:
+def exits_trained(seed: int, only: int | None = None, channels: tuple[int, ...] = CHANNELS) -> Exits:
     """Trained by the sum of the three losses, or by that of one exit."""
     images, labels, _, _ = digits()
     torch.manual_seed(seed)
-    model, dice = Exits(), torch.Generator().manual_seed(seed)
+    model, dice = Exits(channels), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(labels), generator=dice).split(50):
@@ -401,7 +516,45 @@ def exits(run: Run) -> dict:
     return found
 
 
-PERFORM = {"drift": drift, "forgetting": forgetting, "refit": refit, "offset": offset, "exits": exits}
+def narrow(run: Run) -> dict:
+    """Three convolutions with fewer maps and one exit, at the end: right, and its share of the whole network's work."""
+    _, _, test, labels = digits()
+    channels = widths(int(run.arm))
+    model = exits_trained(run.seed, 2, channels)
+    with torch.no_grad():
+        said = model.last(turned(test, run.turn))
+    return {"right": (said == labels).float().mean().item(), "cost": multiplications_alone(channels) / multiplications()[-1]}
+
+
+def leaving(run: Run) -> dict:
+    """The share that leaves before the last exit, in each batch of 50 test digits."""
+    _, _, test, _ = digits()
+    model = exits_trained(run.seed)
+    with torch.no_grad():
+        out = leave(model(turned(test, run.turn)), DIAL)
+    return {"early": (out < 2).float().view(-1, BATCH).mean(1).tolist()}
+
+
+def timed(run: Run, looked_at: int = 200, times: int = 7) -> dict:
+    """Milliseconds for one digit at a time: the mean over digits of the shortest of some tries, taken in turns."""
+    test = digits()[2][:looked_at].split(1)
+    dialed, shorter = exits_trained(run.seed), exits_trained(run.seed, 1)
+    ways = {"whole": exits_trained(run.seed, 2).last, "exits": lambda image: dialed.first_sure(image, DIAL),
+            "two": lambda image: shorter.last(image, 2)}
+    ways |= {f"narrow {maps}": exits_trained(run.seed, 2, widths(maps)).last for maps in (4, 5)}
+    shortest = {name: [float("inf")] * looked_at for name in ways}
+    for _ in range(times):
+        for k, image in enumerate(test):
+            for name, way in ways.items():
+                with torch.no_grad():
+                    begun = time.perf_counter()
+                    way(image)
+                    shortest[name][k] = min(shortest[name][k], time.perf_counter() - begun)
+    return {name: 1000 * sum(each) / looked_at for name, each in shortest.items()}
+
+
+PERFORM = {"drift": drift, "alarm": drift, "forgetting": forgetting, "course": course, "refit": refit, "offset": offset,
+           "sweep": sweep, "exits": exits, "narrow": narrow, "leaving": leaving, "time": timed}
 
 
 def perform(run: Run) -> dict:
@@ -415,7 +568,8 @@ def main() -> None:
     path = parser.parse_args().record
     record = open_record(path, lambda: {
         "settings": {"sizes": SIZES, "known": KNOWN, "batches": BATCHES, "batch": BATCH, "still": STILL, "steps": STEPS,
-                     "rate": RATE, "window": WINDOW, "channels": CHANNELS, "epochs": EPOCHS, "thresholds": THRESHOLDS},
+                     "rate": RATE, "window": WINDOW, "channels": CHANNELS, "epochs": EPOCHS, "thresholds": THRESHOLDS,
+                     "afresh_steps": AFRESH_STEPS, "offsets": OFFSETS, "dial": DIAL},
         **surroundings(), "runs": []})
     planned = runs()
     for run in missing(planned, record):
