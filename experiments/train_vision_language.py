@@ -50,7 +50,8 @@ EYE_STEPS, STEPS, BATCH, RATE = 400, 1400, 64, 4e-3
 FIRST = 3  # losses at the start, which another machine can repeat
 EVERY = 100  # steps between two points of a curve
 ARMS = ("picture", "text alone", "balanced", "premises")
-LONGER, TIMES, AGAIN = "picture, longer", 3, (0, 2)  # so many times the steps for the seeds that do not look
+LONGER, TIMES = "picture, longer", 3  # so many times the steps
+DROPPED = "rows dropped"  # the usual answer to a question for a color, down to as many rows as the rare one has
 KEPT = ("picture", "balanced", "premises")  # whose weights of seed 0 are kept
 KINDS = ("yes or no", "shape", "color")
 
@@ -64,12 +65,13 @@ class Run(NamedTuple):
 
 def runs() -> list[Run]:
     """Seed by seed, so that what is there at any time is whole comparisons."""
-    return [Run(arm, seed) for seed in SEEDS for arm in ARMS] + [Run(LONGER, seed) for seed in AGAIN]
+    return ([Run(arm, seed) for seed in SEEDS for arm in ARMS] + [Run(LONGER, seed) for seed in SEEDS]
+            + [Run(DROPPED, seed) for seed in SEEDS])
 
 
-def length(run: Run) -> int:
-    """Steps of a training."""
-    return STEPS * TIMES if run.arm == LONGER else STEPS
+def length(run: Run, share: float = 1.0) -> int:
+    """Steps of a training on a `share` of the questions: each is met as often as in all of them."""
+    return round(share * STEPS * (TIMES if run.arm == LONGER else 1))
 
 
 class Material(NamedTuple):
@@ -113,6 +115,21 @@ def balanced(part: Material, seed: int) -> Material:
         half = sum(map(len, by_answer.values())) // 2
         for same in by_answer.values():
             rows += [same[i] for i in torch.randint(len(same), (half,), generator=generator).tolist()]
+    return part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
+                         questions=[part.questions[row] for row in rows])
+
+
+def dropped(part: Material, seed: int) -> Material:
+    """Of each yes-or-no question for a color the rows of its usual answer are cut down to as many as the other has."""
+    generator, rows = torch.Generator().manual_seed(seed), []
+    by_question = defaultdict(lambda: defaultdict(list))
+    for row, (question, answer) in enumerate(zip(part.questions, part.answers.tolist(), strict=True)):
+        by_question[question][answer].append(row)
+    for question, by_answer in by_question.items():
+        fewest = min(map(len, by_answer.values()))
+        cut = kind(question) == "yes or no" and set(words(question)) & set(COLORS)
+        for same in by_answer.values():
+            rows += [same[i] for i in torch.randperm(len(same), generator=generator)[:fewest].tolist()] if cut else same
     return part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
                          questions=[part.questions[row] for row in rows])
 
@@ -181,12 +198,15 @@ def prepare(run: Run, part: Material, eyes: Eyes) -> tuple[VisionLanguage, Mater
         part = with_premises(part, SHAPES, 0.5, run.seed)
     if run.arm == "balanced":
         part = balanced(part, run.seed)
+    if run.arm == DROPPED:
+        part = dropped(part, run.seed)
     return new_model(stem), part
 
 
 def fit(run: Run, part: Material, eyes: Eyes, steps: int | None = None) -> tuple[VisionLanguage, list[float]]:
     """The trained model and its losses, of all steps or of the first ones."""
     model, shown = prepare(run, part, eyes)
+    whole = length(run, len(shown.questions) / len(part.questions))
 
     def loss(model: VisionLanguage, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         picture, tokens, answers = batch
@@ -194,8 +214,8 @@ def fit(run: Run, part: Material, eyes: Eyes, steps: int | None = None) -> tuple
 
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, betas=(0.9, 0.98), fused=True)
     history = train(model, ShuffledBatches(shown.picture, shown.tokens, shown.answers, batch_size=BATCH, seed=run.seed), loss,
-                    optimizer, steps=length(run) if steps is None else steps,
-                    schedule=warmup_cosine(length(run) // 20, length(run)), progress=False)
+                    optimizer, steps=whole if steps is None else steps,
+                    schedule=warmup_cosine(whole // 20, whole), progress=False)
     return model.eval(), history.losses
 
 
@@ -380,7 +400,7 @@ def kept() -> nn.ModuleDict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
-    parser.add_argument("--longer", action="store_true", help="make only the runs with three times the steps")
+    parser.add_argument("--longer", action="store_true", help="make only the runs that came later: longer, dropped")
     parser.add_argument("--most", type=int, default=len(runs()), help="runs to make in this call")
     options = parser.parse_args()
     path, weights = options.record, options.record.with_suffix(".safetensors")
@@ -390,7 +410,7 @@ def main() -> None:
         **surroundings(), **baselines(part, test), "runs": []})
     eyes = {}
     models = load_weights(weights) if weights.exists() else kept()
-    wanted = [run for run in missing(runs(), record) if run.arm == LONGER or not options.longer]
+    wanted = [run for run in missing(runs(), record) if run.arm in (LONGER, DROPPED) or not options.longer]
     for run in wanted[:options.most]:
         if run.seed not in eyes:
             eyes = {run.seed: train_eyes(part, run.seed)}

@@ -101,7 +101,8 @@ def risk_at(probabilities, truth, threshold):
     sure, chosen = probabilities.max(-1)
     answered = sure >= threshold
     wrong = (chosen != truth) & answered
-    return answered.float().mean().item(), (wrong.sum() / answered.sum()).item()
+    risk = wrong.sum() / answered.sum().clamp(min=1)
+    return answered.float().mean().item(), risk.item()
 
 
 def of_all(probabilities, truth, threshold):
