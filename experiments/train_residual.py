@@ -33,7 +33,7 @@ from tutorlib.training.losses import cross_entropy
 from tutorlib.training.schedules import warmup_cosine
 
 CHANNELS, BATCH = 16, 40
-DEPTHS, SKIPS, RATES = (8, 14, 20, 26, 32), (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0), (0.01, 0.003, 0.001)
+DEPTHS, SKIPS, RATES = (8, 14, 20, 26, 32), (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0), (0.01, 0.003)
 SMALL = 15**-0.5  # of a branch: then the fifteen corrections of 32 layers have together the variance of one
 
 
