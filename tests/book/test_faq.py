@@ -41,3 +41,19 @@ def test_an_answer_rests_on_cells_that_ran_or_says_that_it_is_cited(number):
         assert any(cell.get("outputs") for cell in cells(ROOT / file))
     for label in errata:
         assert any(f"({label})=" in path.read_text(encoding="utf-8") for path in (ROOT / "chapters").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("number", range(1, 17))
+def test_an_answer_begins_with_a_short_bold_one(number):
+    answer = ANSWERS[number].split("\n\n")
+    first = next(part for part in answer if not part.startswith(("### ", "*0")))
+    short = re.match(r"\*\*(.+?)\*\*", first, flags=re.S)
+    assert short and len(short[1].split()) <= 40, f"question {number} has no short answer in bold"
+
+
+def test_the_listings_stand_in_executed_cells_of_the_chapters_that_are_named():
+    for number, answer in ANSWERS.items():
+        for listing in re.findall(r"```python\n(.*?)\n```", answer, flags=re.S):
+            files = re.findall(r"\]\(\.\./(chapters/[\w/-]+\.ipynb)#", answer)
+            code = [cell for file in files for cell in cells(ROOT / file) if cell["cell_type"] == "code"]
+            assert any(listing in "".join(cell["source"]) and cell["execution_count"] for cell in code), number
