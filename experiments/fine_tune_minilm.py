@@ -4,9 +4,10 @@ counting words, a linear map on frozen states, and the same network from fresh w
     OMP_NUM_THREADS=1 python experiments/fine_tune_minilm.py experiments/records/fine_tune_minilm.json --draws 0 1 2
 
 Whatever has to be chosen (penalties, learning rates) is chosen on the development set; the draw TRIAL of labels, on which the
-rates are tried, is in no result. A run is tested on movies and on Amazon's products, and keeps which sentences it got right:
-"right" is a hexadecimal number, its highest bit the first sentence. The record is written anew after every run, and a run that
-it holds is not done again. Training and test run in bfloat16 where `--float32` does not forbid it.
+rates are tried, is in no other result. A run is tested on movies and on Amazon's products,
+and keeps which sentences it got right: "right" is a hexadecimal number, its highest bit the first sentence. The record is
+written anew after every run, and a run that it holds is not done again. Training and test run in bfloat16 where `--float32`
+does not forbid it.
 """
 
 import argparse
@@ -31,8 +32,8 @@ from tutorlib.training import train, warmup_linear
 LONGEST, BATCH, FIRST, TRIAL = 64, 16, 3, 99
 SIZES = 16, 50, 200, 1000, 0  # sentences with a label; 0: all of them
 STEPS = {16: 40, 50: 40, 200: 60, 1000: 160, 0: 500}
-RATES = {"all layers": (1e-4, 2e-4, 4e-4), "fresh weights": (2e-4, 5e-4)}
-TRIED_ON = {"all layers": 200, "fresh weights": 1000}  # sentences with a label
+RATES = {"all layers": (1e-4, 2e-4, 4e-4), "fresh weights": (3e-4,)}  # of the second none was tried but this one
+TRIED_ON = 200  # sentences with a label
 DIRECTIONS = 200
 PENALTIES = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0
 LINEAR = "counting", "word vectors", "frozen"  # a linear map on something that no training moves
@@ -61,9 +62,12 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(load_sentiment(), None if options.float32 else torch.bfloat16)
     record = open_record(options.record, lambda: opened(bench))
+    if not record["embedding_seconds"]:
+        record["embedding_seconds"] = bench.embedding_seconds()
     write_record(options.record, record)
     for run in missing(planned(options.draws), record):
-        for rate in RATES.get(run.arm, ()):
+        rates = RATES.get(run.arm, ())
+        for rate in rates if len(rates) > 1 else ():
             if not any(tried["arm"] == run.arm and tried["rate"] == rate for tried in record["tuning"]):
                 record["tuning"].append(bench.tried(run.arm, rate))
                 write_record(options.record, record)
@@ -73,13 +77,14 @@ def main() -> None:
 
 
 def planned(draws: Sequence[int]) -> list[Run]:
-    """The cheap ones first; with all labels the draws are other orders and starts, and one or two have to do."""
+    """The cheap ones first; with all labels there is one set to draw, and one run has to do."""
     linear = [Run(arm, size, draw, 0) for arm in LINEAR for size in SIZES for draw in draws[:1 if size == 0 else None]]
-    tuned = [Run("all layers", size, draw, STEPS[size]) for draw in draws for size in SIZES[:4]]
-    everything = [Run("all layers", 0, draw, STEPS[0]) for draw in draws[:2]]
-    fresh = [Run("fresh weights", size, draws[0], STEPS[size]) for size in (1000, 0)]
-    again = [Run("fresh weights", size, draw, STEPS[size]) for draw in draws for size in (200, 1000)]
-    order = [*linear, *tuned[:4], fresh[0], everything[0], *tuned[4:12], fresh[1], *again, *tuned[12:], *everything[1:]]
+    tuned = {(draw, size): Run("all layers", size, draw, STEPS[size]) for draw in draws for size in SIZES}
+    fresh = {(draw, size): Run("fresh weights", size, draw, STEPS[size]) for draw in draws for size in SIZES}
+    order = [*linear, *(tuned[draws[0], size] for size in (50, 200, 1000)), fresh[draws[0], 50],
+             *(tuned[draw, size] for draw in draws[1:] for size in (50, 200)), tuned[draws[0], 0],
+             *(tuned[draw, size] for size in (16, 1000) for draw in draws), fresh[draws[0], 1000],
+             *(fresh[draw, 50] for draw in draws), fresh[draws[0], 0]]
     return list(dict.fromkeys(order))
 
 
@@ -87,13 +92,13 @@ def opened(bench: "Bench") -> dict:
     sizes = {part: len(sentences) for part, sentences in bench.parts.items()}
     return {**surroundings(), "autocast": str(bench.autocast), "sentences": sizes, "praise": bench.praise(),
             "first_losses": bench.first_losses(), "first_draw": bench.drawn(Run("all layers", 16, 0, 0)),
-            "embedding_seconds": bench.seconds, "tuning": [], "runs": []}
+            "embedding_seconds": bench.embedding_seconds(), "tuning": [], "runs": []}
 
 
 def chosen(record: dict, arm: str) -> float:
-    """The rate that did best on the development set; 0 for an arm without one."""
+    """The rate that did best on the development set, or the only one; 0 for an arm without any."""
     tried = [each for each in record["tuning"] if each["arm"] == arm]
-    return max(tried, key=lambda each: each["development"])["rate"] if tried else 0.0
+    return max(tried, key=lambda each: each["development"])["rate"] if tried else RATES.get(arm, (0.0,))[0]
 
 
 class Classifier(nn.Module):
@@ -110,17 +115,29 @@ class Classifier(nn.Module):
         return self.output(BERT.pool(states, attention_mask)).squeeze(-1)
 
 
+class Cut(dict):
+    """What `make` makes of a name when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Texts]):
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, name: str) -> Texts:
+        self[name] = self.make(name)
+        return self[name]
+
+
 class Bench:
-    """The data, cut into tokens once, the real weights, and what each arm does with them."""
+    """The data, cut into tokens when they are wanted, the real weights, and what each arm does with them."""
 
     def __init__(self, data: Sentiment, autocast: torch.dtype | None):
         self.autocast = autocast
         amazon = [sentence for sentence in data.amazon if int(sentence.review) % 6 == 0]  # whole reviews, of all products
         self.parts: dict[str, list[Sentence]] = data._asdict() | {"amazon": amazon}
         self.minilm, self.tokenizer = load("minilm")
-        self.texts = {part: self.cut(sentences) for part, sentences in self.parts.items()}
+        self.labels = {part: torch.tensor([sentence.label for sentence in some]) for part, some in self.parts.items()}
+        self.texts = Cut(lambda part: self.cut(self.parts[part]))
         self.features: dict[str, dict[str, Tensor]] = {}
-        self.seconds = 0.0
 
     def cut(self, sentences: Sequence[Sentence]) -> Texts:
         tokens = self.tokenizer([sentence.text for sentence in sentences], max_length=LONGEST)
@@ -129,11 +146,11 @@ class Bench:
         return Texts(rows, torch.tensor([sentence.label for sentence in sentences]))
 
     def praise(self) -> dict[str, float]:
-        return {part: round(texts.labels.float().mean().item(), 4) for part, texts in self.texts.items()}
+        return {part: round(labels.float().mean().item(), 4) for part, labels in self.labels.items()}
 
     def drawn(self, run: Run) -> list[int]:
         """Places of the sentences with a label: as many of praise as of blame, or all."""
-        labels = self.texts["train"].labels
+        labels = self.labels["train"]
         order = torch.randperm(len(labels), generator=numbered_generator(run.draw, 0))
         if run.size == 0:
             return order.tolist()
@@ -144,7 +161,7 @@ class Bench:
         return self.linear(run) if run.arm in LINEAR else self.trained(run, rate)
 
     def linear(self, run: Run) -> dict:
-        rows, labels = self.drawn(run), {part: texts.labels for part, texts in self.texts.items()}
+        rows, labels = self.drawn(run), self.labels
         start = time.process_time()
         candidates = self.bags(rows) if run.arm == "counting" else {run.arm: self.states(run.arm)}
         best = (-1.0,)
@@ -181,13 +198,17 @@ class Bench:
     def states(self, arm: str) -> dict[str, Tensor]:
         """The mean state of each sentence, of length 1, after all layers ("frozen") or before the first ("word vectors")."""
         if arm not in self.features:
-            start = time.process_time()
             read: Callable[..., Tensor] = self.minilm if arm == "frozen" else lambda tokens, mask: self.minilm.embedding(tokens)
             pooled = lambda tokens, mask: F.normalize(BERT.pool(read(tokens, mask), mask), dim=1).double()  # noqa: E731
-            self.features[arm] = {part: self.all_of(texts, pooled) for part, texts in self.texts.items()}
-            if arm == "frozen":
-                self.seconds = round(time.process_time() - start, 1)
+            self.features[arm] = {part: self.all_of(self.texts[part], pooled) for part in self.parts}
         return self.features[arm]
+
+    @torch.no_grad()
+    def embedding_seconds(self) -> float:
+        """For the mean state of one sentence, taken over those of the test."""
+        start = time.process_time()
+        self.all_of(self.texts["test"], lambda tokens, mask: BERT.pool(self.minilm(tokens, mask), mask))
+        return round((time.process_time() - start) / len(self.texts["test"].tokens), 5)
 
     def all_of(self, texts: Texts, read: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """`read` of every sentence, in batches of similar lengths."""
@@ -222,20 +243,19 @@ class Bench:
         model, losses = self.fitted(run, rate)
         seconds = time.process_time() - start
         last = losses[-10:]
-        return {"rate": rate, "seconds": round(seconds, 1), "loss": round(sum(last) / len(last), 4)} | self.scores(
-            {part: self.praised(model, part) for part in ("test", "amazon")})
-
-    def scores(self, praised: dict[str, Tensor]) -> dict:
-        right = {part: praised[part] == self.texts[part].labels for part in ("test", "amazon")}
-        return {**{part: round(each.double().mean().item(), 4) for part, each in right.items()},
-                "right": {part: packed(each) for part, each in right.items()}}
+        return {"rate": rate, "seconds": round(seconds, 1), "loss": round(sum(last) / len(last), 4), **self.scores(
+            {part: self.praised(model, part) for part in ("test", "amazon")})}
 
     def tried(self, arm: str, rate: float) -> dict:
         """A rate on the draw TRIAL, by the share right on the development set."""
-        size = TRIED_ON[arm]
-        model, _ = self.fitted(Run(arm, size, TRIAL, STEPS[size]), rate)
-        right = self.praised(model, "development") == self.texts["development"].labels
-        return {"arm": arm, "rate": rate, "size": size, "development": round(right.double().mean().item(), 4)}
+        model, _ = self.fitted(Run(arm, TRIED_ON, TRIAL, STEPS[TRIED_ON]), rate)
+        right = self.praised(model, "development") == self.labels["development"]
+        return {"arm": arm, "rate": rate, "size": TRIED_ON, "development": round(right.double().mean().item(), 4)}
+
+    def scores(self, praised: dict[str, Tensor]) -> dict:
+        right = {part: praised[part] == self.labels[part] for part in ("test", "amazon")}
+        return {**{part: round(each.double().mean().item(), 4) for part, each in right.items()},
+                "right": {part: packed(each) for part, each in right.items()}}
 
     def first_losses(self) -> list[float]:
         """The first steps in float32, which another machine can repeat."""
@@ -278,6 +298,36 @@ def loss(model: Classifier, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
 def packed(right: Tensor) -> str:
     """(N,) of booleans as a hexadecimal number of N bits, the first the highest."""
     return f"{int(''.join(map(str, right.int().tolist())), 2):0{-(-len(right) // 4)}x}"
+
+
+def rights(record: dict, arm: str, size: int, part: str) -> dict[int, Tensor]:
+    """Of each draw of an arm and a size which sentences it got right, (sentences,) of 0 and 1."""
+    number = record["sentences"][part]
+    return {run["draw"]: torch.tensor([bit == "1" for bit in f"{int(run['right'][part], 16):0{number}b}"]).double()
+            for run in record["runs"] if (run["arm"], run["size"]) == (arm, size)}
+
+
+def interval(record: dict, arm: str, size: int, part: str, groups: Tensor | None = None, less: str | None = None,
+             times: int = 2000) -> tuple[float, float, float]:
+    """The mean share right over the draws, or its difference to that of the arm `less` on the same draws and sentences, and its
+    95 % interval, by a bootstrap over the sentences and the draws at once.
+
+    `groups` (sentences,) numbers what is drawn together, the sentences of one review say.
+    """
+    found = rights(record, arm, size, part)
+    if less is not None:
+        others = rights(record, less, size, part)
+        found = {draw: found[draw] - others[draw] for draw in found if draw in others}
+    each = torch.stack(list(found.values()))  # (draws, sentences)
+    groups = torch.arange(each.shape[1]) if groups is None else groups
+    many, generator = int(groups.max()) + 1, torch.Generator().manual_seed(0)
+    sums = torch.zeros(len(each), many, dtype=torch.float64).index_add_(1, groups, each)  # (draws, groups)
+    sizes = groups.bincount(minlength=many).double()  # (groups,)
+    drawn = torch.randint(many, (times, many), generator=generator)  # (times, groups)
+    means = sums[:, drawn].sum(-1) / sizes[drawn].sum(-1)  # (draws, times)
+    mixed = torch.randint(len(each), (times, len(each)), generator=generator)  # (times, draws)
+    low, high = means.T.gather(1, mixed).mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return each.mean().item(), low, high
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def bench(program):
     return program["Bench"](program["load_sentiment"](), None)
 
 
+@pytest.mark.slow
 def test_the_first_steps_come_out_again(bench, record):
     """In float32, from the real weights; another processor rounds otherwise, by less than this."""
     assert bench.first_losses() == pytest.approx(record["first_losses"], abs=2e-3)
@@ -28,6 +29,7 @@ def test_the_draws_and_the_sentences_are_the_recorded_ones(bench, record, progra
     assert bench.praise() == pytest.approx(record["praise"])
 
 
+@pytest.mark.slow
 def test_counting_comes_out_again(bench, record, program):
     for run in [run for run in record["runs"] if run["arm"] == "counting" and run["size"] == 50][:1]:
         again = bench.done(program["Run"]("counting", 50, run["draw"], 0), 0)
@@ -70,6 +72,20 @@ def test_the_drawing_shows_the_record(record):
         arm, size = key.split("/")
         found = [run["test"] for run in record["runs"] if (run["arm"], str(run["size"])) == (arm, size)]
         assert f"{100 * sum(found) / len(found):.0f} %" == text, key
+
+
+def test_intervals_of_a_made_record(program):
+    right = torch.arange(400) % 4 > 0  # three of four
+    runs = [{"arm": arm, "size": 50, "draw": draw, "right": {"test": program["packed"](each)}}
+            for arm, each in (("a", right), ("b", right.roll(1) & right)) for draw in (0, 1)]
+    made = {"sentences": {"test": 400}, "runs": runs}
+    assert torch.equal(program["rights"](made, "a", 50, "test")[1], right.double())
+    mean, low, high = program["interval"](made, "a", 50, "test")
+    assert mean == 0.75 and abs((high - low) / 2 - 1.96 * (0.75 * 0.25 / 400) ** 0.5) < 0.006
+    mean, low, high = program["interval"](made, "a", 50, "test", less="b")
+    assert mean == 0.25 and 0.2 < low < mean < high < 0.3
+    together = program["interval"](made, "a", 50, "test", groups=torch.arange(400) // 4)  # each group is alike
+    assert together[0] == 0.75 and together[1] == together[2] == 0.75
 
 
 def test_refuses_unknown_arguments(monkeypatch, capsys, program):
