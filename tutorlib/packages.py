@@ -1,6 +1,7 @@
-"""Data that installed packages carry: found by path, never imported, and checked before it is read."""
+"""Data that packages and their source archives carry: found by path, never imported, and checked before it is read."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,27 @@ def installed_file(package: str, file: str, sha256: str | None = None, *, distri
     if sha256 is not None:
         check_sha256(path, sha256)
     return path
+
+
+def fetched_archive(file: str, sha256: str, *, what: str = "This data") -> Path:
+    """Where `make environment` has put the source archive `file`: in the folder share/tutorlib of this Python's environment.
+
+    Raises FileNotFoundError where it is not there, ValueError where its sha256 is not the expected one.
+    """
+    folder = Path(sys.prefix, "share", "tutorlib")
+    path = folder / file
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} comes from the source archive {file}, which is not in share/tutorlib of this Python's "
+                                "environment. Fetch it with: make environment, or as requirements-archives.txt says")
+    check_content(path.read_bytes(), sha256, file, "the version which requirements-archives.txt pins")
+    return path
+
+
+def check_content(content: bytes, sha256: str, name: str, release: str) -> None:
+    """Raise ValueError where the sha256 of the content is not that of the file `name` in the `release`."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{name} has sha256 {found}; expected {sha256} ({release})")
 
 
 def check_sha256(path: Path, sha256: str) -> None:
