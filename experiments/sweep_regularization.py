@@ -1,13 +1,13 @@
-"""The chapter "Regularization and augmentation" at length: every method and strength, over 300 and 1,000 steps, ten runs each.
+"""Ten methods of the chapter "Regularization and augmentation", ten runs each, and the controls behind its reasons.
 
     OMP_NUM_THREADS=1 python experiments/sweep_regularization.py experiments/records/regularization.json
 
 Run r trains a network of one hidden layer on 300 digits of its own. Every method sees the same digits, starts and order of
-batches, so that differences are taken run by run. The 1,000 training digits that no run trains on choose a method's strength,
-anew for each number of steps; the test digits take no part in it. Then come the chosen methods on random labels, mixtures of
-which only the pictures or only the labels are mixed, label smoothing by its parts, more digits, and methods together. The ten
-networks of a method are trained side by side, as stacked matrices. The record is written after every method; a second call
-goes on. About 20 minutes on one core.
+batches, so that differences are taken run by run. The 1,000 training digits that no run trains on choose each method's
+strength after 300 steps; the test digits take no part in it. Then come 1,000 steps, random labels, moves and noise that say
+nothing about pictures, label smoothing by its parts, mixtures of which only the pictures or only the labels are mixed, more
+digits, and two methods together. The ten networks of a method are trained side by side, as stacked matrices. The record is
+written after every method; a second call goes on. About seven minutes on one core.
 """
 
 import argparse
@@ -32,8 +32,7 @@ from tutorlib.training.regularization import l2_penalty, proximal_l1, smooth_lab
 from tutorlib.training.schedules import warmup_linear
 
 R, EXAMPLES, POOL, BATCH, HIDDEN, RATE = 10, 300, 3000, 60, 64, 6e-3
-LENGTHS, LONGEST = (300, 1000), 3000  # steps
-LONG = ("shift", "smoothing", "mixup", "cutmix")  # the methods whose fate changes with the length
+LENGTHS = (300, 1000)  # steps; the first chooses the strengths
 MIXTURES = {"mixup": mixup, "cutmix": cutmix}
 STRENGTHS = {
     "L1": (0.03, 0.1, 0.2),
@@ -48,9 +47,12 @@ STRENGTHS = {
 }
 PARTS = ("certainty", "evenness", "cap")  # of label smoothing
 HALVES = ("pictures", "labels")  # of a mixture
+CONTROLS = ("scrambled", "noise")  # of a shift
+MEMORIZING = ("none", "shift", "rotate", "L2", "dropout", "smoothing")  # the methods that meet random labels
 SIZES = (600, 1200, 2400)  # digits
 STOPPED_ON = 60  # digits, of the 300
-TOGETHER = ("shift + rotate", "shift + rotate + dropout")
+TOGETHER = "shift + rotate"
+MANY = ("smoothing",)  # the methods that are tried on the largest number of digits too
 KEPT = 4  # decimals
 
 
@@ -114,7 +116,7 @@ def change_of(method: str, strength: float) -> Callable | None:
         return lambda images, labels, g: (moves[name](images, strength, g), labels)
     if name in MIXTURES:
         return partial(mixed, MIXTURES[name], strength, half)
-    if method in TOGETHER:
+    if method == TOGETHER:
         return partial(changed, strength)
     return None
 
@@ -180,7 +182,7 @@ def trained(run: Run, steps: int | None = None, **options: Any) -> tuple[Network
         if part
         else partial(F.cross_entropy, label_smoothing=run.strength if run.method == "smoothing" else 0.0)
     )
-    dropout = run.strength if run.method == "dropout" else 0.2 if "dropout" in run.method else 0.0
+    dropout = run.strength if run.method == "dropout" else 0.0
 
     def loss(networks: Networks, batch: list[Tensor]) -> Tensor:
         logits, targets = networks(batch[0]).flatten(0, 1), batch[1].flatten(0, 1)
@@ -272,31 +274,42 @@ def found(record: dict, **what: Any) -> list[dict]:
     return [each for each in record["runs"] if all(each[name] == value for name, value in what.items())]
 
 
-def chosen(record: dict, method: str, steps: int) -> dict:
-    """The entry of a method's best strength by the digits that choose, on 300 digits with their true labels."""
-    tried = found(record, method=method, steps=steps, size=EXAMPLES, labels="true")
-    return max(tried, key=lambda each: mean(each["validation"]))
-
-
-def sweep(method: str) -> list[Run]:
-    return [Run(method, strength, steps) for steps in LENGTHS for strength in STRENGTHS.get(method, (0,))]
+def chosen(record: dict, method: str) -> float:
+    """The strength of a method that is best for the digits that choose, after the shorter training."""
+    tried = found(record, method=method, steps=LENGTHS[0], size=EXAMPLES, labels="true")
+    return max(tried, key=lambda each: mean(each["validation"]))["strength"]
 
 
 def later(record: dict, method: str) -> list[Run]:
-    """What waits for the strength: random labels, the longest training, and the parts of a method."""
-    strength = chosen(record, method, LENGTHS[-1])["strength"]
-    runs = [Run(method, strength, LENGTHS[-1], labels="random")]
-    runs += [Run(method, strength, LONGEST)] if method in ("none", *LONG) else []
-    parts_of = {"smoothing": (0.1, PARTS), "shift": (2, ("scrambled", "noise")), **dict.fromkeys(MIXTURES, (1.0, HALVES))}
-    strength, names = parts_of.get(method, (0, ()))
-    return runs + [Run(f"{method}, {name}", strength, steps) for name in names for steps in LENGTHS]
+    """What waits for the strength: longer training, random labels, and the parts of a method."""
+    strength, last = chosen(record, method), LENGTHS[-1]
+    runs = [Run(method, strength, last)]
+    runs += [Run(method, strength, last, labels="random")] if method in MEMORIZING else []
+    if method == "smoothing":
+        runs += [Run(method, 0.1, last)] + [Run(f"{method}, {part}", 0.1, steps) for part in PARTS for steps in LENGTHS]
+    controls = {"shift": CONTROLS, "mixup": HALVES}.get(method, ())
+    return list(dict.fromkeys(runs + [Run(f"{method}, {name}", strength, last) for name in controls]))
 
 
 def with_more(record: dict) -> list[Run]:
-    """Plain training on more digits, and at the largest number the methods too."""
+    """Plain training on more digits, and at the largest number some of the methods too."""
     last, most = LENGTHS[-1], SIZES[-1]
-    methods = [Run(method, chosen(record, method, last)["strength"], last, most) for method in STRENGTHS]
-    return [Run("none", 0, steps, size) for size in SIZES for steps in LENGTHS] + methods
+    return (
+        [Run("none", 0, LENGTHS[0], SIZES[0])]
+        + [Run("none", 0, last, size) for size in SIZES]
+        + [Run(method, chosen(record, method), last, most) for method in MANY]
+    )
+
+
+def plans(record: dict, method: str) -> list[Callable[[], list[Run]]]:
+    """What is measured of a method; the second half needs what the first has found."""
+    if method == "more digits":
+        return [lambda: with_more(record)]
+    if method == "together":
+        return [lambda: [Run(TOGETHER, 2, LENGTHS[-1])]]
+    if method == "stopping":
+        return [lambda: [Run(method, 0, steps) for steps in LENGTHS]]
+    return [lambda: [Run(method, strength) for strength in STRENGTHS.get(method, (0,))], lambda: later(record, method)]
 
 
 def main() -> None:
@@ -316,15 +329,7 @@ def main() -> None:
 
 def go_on(record: dict, method: str, path: Path) -> None:
     """Measure what the record lacks of a method, and write it."""
-    if method == "more digits":
-        plans = [lambda: with_more(record)]
-    elif method == "together":
-        plans = [lambda: [Run(name, 2, LONGEST) for name in TOGETHER]]
-    elif method == "stopping":
-        plans = [lambda: sweep(method)]
-    else:
-        plans = [lambda: sweep(method), lambda: later(record, method)]
-    for plan in plans:
+    for plan in plans(record, method):
         for run in missing(plan(), record):
             record["runs"] += measured(run)
             write_record(path, record)
