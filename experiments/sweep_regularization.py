@@ -47,7 +47,7 @@ STRENGTHS = {
 }
 PARTS = ("certainty", "evenness", "cap")  # of label smoothing
 HALVES = ("pictures", "labels")  # of a mixture
-CONTROLS = ("scrambled", "noise")  # of a shift
+CONTROLS = ("scrambled", "noise", "more noise")  # of a shift
 MEMORIZING = ("none", "shift", "rotate", "L2", "dropout", "smoothing")  # the methods that meet random labels
 SIZES = (600, 1200, 2400)  # digits
 STOPPED_ON = 60  # digits, of the 300
@@ -131,10 +131,11 @@ def meaningless(images: Tensor, largest: int, kind: str, g: torch.Generator) -> 
     """Changes of a shift's size that say nothing about pictures.
 
     "scrambled" shifts after the pixels were put in another order, the same for all, and puts them back; "noise" adds normal
-    noise that is as long as the change by the shift.
+    noise that is as long as the change by the shift, and "more noise" as long as that by the scrambled one.
     """
-    if kind == "noise":
-        length = (shift(images, largest, g) - images).flatten(1).norm(dim=1).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
+    if "noise" in kind:
+        moved = shift(images, largest, g) if kind == "noise" else meaningless(images, largest, "scrambled", g)
+        length = (moved - images).flatten(1).norm(dim=1).view(-1, 1, 1, 1)  # (B, 1, 1, 1)
         noise = torch.randn(images.shape, generator=g)
         return images + length * noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     order = torch.randperm(images[0].numel(), generator=torch.Generator().manual_seed(0))
