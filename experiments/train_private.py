@@ -5,7 +5,8 @@
 The model is the same everywhere: digits of 14 by 14 pixels, one hidden layer of 64. A federation has ten clients. A private
 run is DP-SGD on so many digits; of the kind homes are federations in which each client adds the noise itself. An attack
 trains 32 models, each on a random half of 600 digits, of which 60 bear a wrong label, and lets two attackers bet, for each
-model and digit, on whether it was in. The record is written after every run; a second call goes on where it stopped.
+model and digit, on whether it was in. Often is a federation that averages after every single step. The record is written
+after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -25,12 +26,13 @@ from tutorlib.evaluation.attacks import confidence, membership_ratio
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.models import MLP
 from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
-from tutorlib.training.federated import Client, average, deal, federate
+from tutorlib.training.federated import Client, average, deal, federate, local_update
 from tutorlib.training.privacy import epsilon, noise_for, per_sample_gradients, private_gradient, train_privately
 
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
 CLIENTS, ROUNDS, LOST_FROM = 10, 30, 10  # a client that is lost answers no more from that round on
 BATCHES = {300: 100, 600: 100, 1000: 250, 4000: 512}  # expected size of a private batch, by the number of digits
+OFTEN = 390  # rounds of one step of 32: as many steps at home as in 30 passes over 400 digits
 STEPS, CLIP, RATE, DELTA = 150, 0.5, 2.0, 1e-4
 POOL, ODD, MODELS = 600, 60, 32  # digits that may be in, those of them with a wrong label, models
 PLAIN_STEPS, STOPPED, PLAIN_RATE = 300, 30, 0.1  # of SGD with momentum .9 and batches of 100
@@ -62,7 +64,8 @@ def runs() -> list[Run]:
                     for arm in ("plain", "clipped", "8", "3", "1")]
         planned += [Run("attack", seed, digits=POOL, arm=arm) for arm in ("plain", "stopped", "clipped", "30", "8", "1")]
         planned += [Run("attack", seed, digits=POOL, arm="clipped, stopped")]
-        planned += [Run("homes", seed, 2, arm=arm) for arm in ("8", "1")]
+        planned += [Run("homes", seed, 2, arm=arm) for arm in ("clipped", "8", "1")]
+        planned += [Run("often", seed, each) for each in (None, 2, 1)]
     return planned
 
 
@@ -114,6 +117,19 @@ def federation(run: Run, rounds: int = ROUNDS) -> dict:
     found = federate(new_model(run.seed), clients, rounds=rounds, rate=0.1, epochs=run.epochs, proximal=run.proximal,
                      seed=run.seed, present=present, score=right)
     return {"right": found.scores, "bytes": found.bytes}
+
+
+def often(run: Run, rounds: int = OFTEN) -> dict:
+    """A federation whose homes take one step of 32 a round, so that nothing drifts before it is averaged."""
+    model, clients, dice = new_model(run.seed), clients_of(run), torch.Generator().manual_seed(run.seed)
+    weights = parameters_to_vector(model.parameters()).detach()
+    for _ in range(rounds):
+        drawn = [torch.randperm(len(own.targets), generator=dice)[:32] for own in clients]
+        sent = [local_update(model, weights, Client(own.inputs[rows], own.targets[rows]), rate=0.1, epochs=1, batch_size=32,
+                             generator=dice) for own, rows in zip(clients, drawn)]
+        weights = average(sent, [len(own.targets) for own in clients])
+    vector_to_parameters(weights, model.parameters())
+    return {"right": right(model)}
 
 
 # -- with differential privacy -----------------------------------------------------------------------------------------
@@ -210,7 +226,7 @@ def worst_case(target: float, draws: int = 20_000) -> float:
 
 
 PERFORM = {"federation": federation, "central": federation, "alone": federation, "private": private, "homes": homes,
-           "attack": attack}
+           "often": often, "attack": attack}
 
 
 def perform(run: Run) -> dict:
@@ -225,7 +241,7 @@ def main() -> None:
     path = parser.parse_args().record
     settings = {"sizes": SIZES, "clients": CLIENTS, "rounds": ROUNDS, "lost_from": LOST_FROM, "steps": STEPS, "clip": CLIP,
                 "rate": RATE, "delta": DELTA, "batches": BATCHES, "pool": POOL, "odd": ODD, "models": MODELS,
-                "cut_stopped": CUT_STOPPED}
+                "cut_stopped": CUT_STOPPED, "often": OFTEN}
     record = open_record(path, lambda: {"settings": settings, **surroundings(), "runs": []})
     record["settings"] = settings
     planned = runs()

@@ -80,6 +80,11 @@ def test_homes_without_noise_learn_and_the_noise_is_of_one_home(program):
     assert silent["noise"] == 0 and silent["right"] > 0.5
 
 
+def test_one_kind_each_learns_as_fast_as_all_kinds_where_every_step_is_averaged(program):
+    alike, one_kind = (program["often"](program["Run"]("often", 0, each), rounds=60)["right"] for each in (None, 1))
+    assert one_kind > 0.55 and abs(alike - one_kind) < 0.15
+
+
 def test_record_is_whole(program, record):
     assert [run_of(program["Run"], found) for found in record["runs"]] == program["runs"]()
     assert set(record["worst"]) == {"30", "8", "1"}
