@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python experiments/train_multimodal.py experiments/records/multimodal.json
 
 Of 216 captions (color, shape, place) 144 are shown and 72 are not; all scores are on pictures that no model was trained on.
+Two last arms read every sentence in two wordings, half of a batch in each: once with the plain loss, once with the goal shared.
 Beside the record stand the weights of the first CLIP (multimodal.safetensors, float16). The record is written after every run,
 seed by seed, so a run that is cut leaves whole comparisons; a second call goes on where it stopped.
 """
@@ -44,11 +45,14 @@ STEPS, BATCH, RATE, DECAY = 300, 144, 3e-3, 0.5
 TESTS = 8  # pictures of an unseen caption, to test on; half as many of a seen one
 FIRST = 3  # losses at the start, which another machine can repeat
 ARMS, DRAWN = ("CLIP", "all captions", "three heads"), ("CLIP, drawn", "three heads, drawn")
+WORDINGS = ("two wordings", "two wordings, shared")
 SEEN, NEW = (~UNSEEN).nonzero()[:, 0], UNSEEN.nonzero()[:, 0]  # (144,) and (72,), places in CAPTIONS
 SHUFFLED = torch.randperm(len(CAPTIONS), generator=torch.Generator().manual_seed(0))  # unseen by chance, not by a rule
 WORDS = torch.tensor([numbers_of_caption(number) for number in range(len(CAPTIONS))])  # (216, 3)
 KINDS = {"color": tuple(COLORS), "shape": SHAPES, "place": PLACES}
 TOKENS = caption_tokens(CAPTIONS)  # (216, 9)
+TURNED = tuple("at {1} {0}".format(*caption.split(" at ")) for caption in CAPTIONS)
+BOTH = torch.cat([TOKENS, caption_tokens(TURNED)])  # (432, 9): "a red square at the top", then "at the top a red square"
 
 
 class Run(NamedTuple):
@@ -60,7 +64,8 @@ class Run(NamedTuple):
 
 def runs() -> list[Run]:
     """Seed by seed, so that what is there at any time is whole comparisons."""
-    return [Run(arm, seed) for arms in (ARMS, DRAWN) for seed in SEEDS for arm in arms]
+    parts = ((ARMS, SEEDS), (DRAWN, SEEDS), (WORDINGS, SEEDS[:2]))
+    return [Run(arm, seed) for arms, seeds in parts for seed in seeds for arm in arms]
 
 
 def split(arm: str) -> tuple[Tensor, Tensor]:
@@ -79,6 +84,17 @@ class Pictures:
         which = torch.randperm(len(self.captions), generator=generator)[:BATCH]  # (B,)
         picture = torch.randint(len(self.images), (len(which),), generator=generator)  # (B,)
         return self.images[picture, which], self.captions[which]
+
+
+class TwiceWorded(Pictures):
+    """The same for half as many captions, each with two pictures and two wordings: captions (B,) are places in `BOTH`."""
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        generator = numbered_generator(self.seed, step)
+        which = torch.randperm(len(self.captions), generator=generator)[:BATCH // 2].repeat(2)  # (B,)
+        picture = torch.randint(len(self.images), (len(which),), generator=generator)  # (B,)
+        other = torch.arange(len(which)) >= len(which) // 2  # (B,)
+        return self.images[picture, which], self.captions[which] + len(CAPTIONS) * other
 
 
 def training_pictures(seed: int) -> Tensor:
@@ -108,7 +124,16 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     images, captions = batch
     if isinstance(model, Heads):
         return F.nll_loss(model(images), captions)
-    return contrastive_loss(model(images, TOKENS[captions]))
+    return contrastive_loss(model(images, BOTH[captions]))
+
+
+def shared_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """As `loss`, but all pairs of one meaning share the goal equally."""
+    images, captions = batch
+    meaning = captions % len(CAPTIONS)  # (B,)
+    same = (meaning[:, None] == meaning).float()  # (B, B)
+    logits, goal = model(images, BOTH[captions]), same / same.sum(1)
+    return (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
 
 
 def fit(run: Run, steps: int, pictures: Tensor) -> tuple[nn.Module, list[float]]:
@@ -118,7 +143,8 @@ def fit(run: Run, steps: int, pictures: Tensor) -> tuple[nn.Module, list[float]]
     seed_everything(run.seed)
     model = new_model(run.arm)
     optimizer = torch.optim.AdamW(decay_groups(model, DECAY), lr=RATE, betas=(0.9, 0.98), fused=True)
-    history = train(model, Pictures(pictures, captions, run.seed), loss, optimizer, steps=steps,
+    batches = (TwiceWorded if run.arm in WORDINGS else Pictures)(pictures, captions, run.seed)
+    history = train(model, batches, shared_loss if run.arm == WORDINGS[1] else loss, optimizer, steps=steps,
                     schedule=warmup_cosine(30, STEPS), progress=False)
     return model.eval(), history.losses
 
@@ -187,6 +213,42 @@ def gap(model: CLIP, images: Tensor, captions: Tensor, new: Tensor) -> dict[str,
     return found
 
 
+@torch.no_grad()
+def closer(model: CLIP, images: Tensor, captions: Tensor) -> dict[str, float]:
+    """What the scores leave open about the unseen pictures.
+
+    How far the own sentence leads those with one other word, what a single sentence a class tells, whether an unseen sentence
+    finds a picture first where the two that differ in shape alone are not in the heap, and the choice of a sentence on pictures
+    drawn after all settings were chosen.
+    """
+    vectors, texts = model.encode_image(images), model.encode_text(TOKENS)
+    cosines = vectors @ texts.T  # (N, 216)
+    own = cosines.gather(1, captions[:, None])  # (N, 1)
+    differs = WORDS[captions][:, None] != WORDS  # (N, 216, 3)
+    found = {}
+    for kind, (name, classes) in enumerate(KINDS.items()):
+        other = (differs.sum(2) == 1) & differs[..., kind]  # (N, 216)
+        lead = (own - cosines)[other]  # (N * others,)
+        found[f"lead over another {name}"] = lead.mean().item()
+        found[f"own above another {name}"] = share(lead > 0)
+        found[f"cosine of another {name}"] = cosines[other].mean().item()
+        rows = torch.stack([(WORDS[:, kind] == number).nonzero()[:, 0] for number in range(len(classes))])  # (C, R)
+        right = cosines[:, rows].argmax(1) == WORDS[captions, kind, None]  # (N, R): a class is one sentence, the rest alike
+        found[f"{name} by one caption"] = share(right)
+    others = texts @ texts.T  # (216, 216)
+    for name, most in {"picture first": 0, "picture first, no neighbors": 1}.items():
+        alike = (WORDS[:, None] != WORDS)[..., (0, 2)].any(2).logical_not() if most else torch.eye(len(texts)).bool()
+        left = others.masked_fill(alike, -2)
+        found[name] = share((texts @ vectors.T).amax(1)[NEW] > left.amax(1)[NEW])
+    for name, part in {"seen": (SEEN.repeat(TESTS // 2), 2001), "unseen": (NEW.repeat(TESTS), 2002)}.items():
+        fresh = make_captioned(*part)
+        logits = model(fresh.images, TOKENS)
+        found[f"fresh {name}, of 216"] = share(logits.argmax(1) == fresh.captions)
+        if name == "unseen":
+            found["fresh unseen, of 72"] = share(NEW[logits[:, NEW].argmax(1)] == fresh.captions)
+    return found
+
+
 def cosine_of_others(vectors: Tensor) -> float:
     """The mean cosine of two different rows."""
     number = len(vectors)
@@ -214,6 +276,12 @@ def perform(run: Run, pictures: Tensor) -> tuple[dict, nn.Module]:
              "before": {name: round(score, 4) for name, score in before.items()}}
     if isinstance(model, CLIP):
         found["scale"] = round(model.logit_scale.exp().item(), 2)
+    if run.arm == "CLIP":
+        found["closer"] = {name: round(value, 4) for name, value in closer(model, *tests["unseen"]).items()}
+    if run.arm in WORDINGS:
+        with torch.no_grad():
+            vectors = model.encode_text(BOTH)  # (432, E)
+        found["cosine of wordings"] = round((vectors[:216] * vectors[216:]).sum(1).mean().item(), 4)
     return run._asdict() | found, model
 
 

@@ -67,6 +67,32 @@ def test_the_weights_beside_the_record_score_as_it_says(program, record):
     assert expected == pytest.approx(found, abs=0.01)
 
 
+def test_the_closer_look_is_that_of_the_weights(program, record):
+    model = program["load_weights"](RECORD.with_suffix(".safetensors"))
+    found = program["closer"](model, *program["test_pictures"]()["unseen"])
+    assert record["runs"][0]["closer"] == pytest.approx(found, abs=0.01)
+    assert found["picture first"] == pytest.approx(record["runs"][0]["scores"]["picture first"], abs=0.01)
+
+
+def test_two_wordings_come_with_two_pictures_of_one_caption(program):
+    images = torch.arange(5.0)[:, None] + 10 * torch.arange(144.0)  # (P, K)
+    shown, places = program["TwiceWorded"](images, program["SEEN"], 0)(3)
+    assert torch.equal(places[:72] + 216, places[72:]) and len(places.unique()) == 144
+    assert torch.equal(program["SEEN"][(shown // 10).long()], places % 216)
+    one, other = program["BOTH"][[0, 216]].tolist()
+    assert one != other and sorted(one) == sorted(other)
+
+
+def test_a_shared_goal_asks_for_a_half_each(program):
+    class Sure(torch.nn.Module):
+        def forward(self, images, tokens):
+            return 50.0 * (torch.arange(4)[:, None] % 2 == torch.arange(4) % 2)
+
+    pairs = torch.zeros(4), torch.tensor([0, 1, 216, 217])
+    assert program["shared_loss"](Sure(), pairs).item() == pytest.approx(0.6931, abs=1e-3)
+    assert program["loss"](Sure(), pairs).item() == pytest.approx(0.6931, abs=1e-3)
+
+
 def test_the_drawing_shows_the_numbers_of_the_record(record):
     text = (ROOT.parent / "book" / "drawings" / "mm-lists.svg").read_text("utf8")
     shown = dict(re.findall(r'data-of="CLIP (unseen, of \d+)".*?>(.*?)</text>', text))
