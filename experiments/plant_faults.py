@@ -417,6 +417,7 @@ def trace(program: dict, sizes: dict, state: dict, length: int) -> list[Tensor]:
     tokens = torch.randint(sizes["vocabulary"], (5, length + 1))
     made = [model(tokens[:, 1:]), torch.tensor(float(program["evaluate"](model, tokens)))]
     made += [torch.tensor(float(program["train_step"](model, optimizer, tokens))) for _ in range(3)]
+    made.append(torch.tensor(float(program["evaluate"](model, tokens))))
     return [*made, *dict(sorted(model.state_dict().items())).values(), tokens]  # by name: their order is nobody's business
 
 

@@ -119,7 +119,6 @@ def program_000(attention, position):
 ARMS = {"004, repaired": encoder_004((1, WINDOW, WIDTH), True),
         "004 with P20": encoder_004((1, WIDTH), True),
         "004 with P21": encoder_004((1, WINDOW, WIDTH), False),
-        "004 with both": encoder_004((1, WIDTH), False),
         "000, repaired": program_000(RepairedAttention, RepairedPosition),
         "000 with P8": program_000(PrintedAttention, RepairedPosition),
         "000 with P2": program_000(RepairedAttention, RisingPosition)}
