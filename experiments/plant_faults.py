@@ -229,18 +229,10 @@ def careless(program: dict) -> dict:
         output.sum().backward()
         return all(p.grad is not None and p.grad.any() for p in model.parameters())
 
-    def learns():
-        tokens, model = draw(4, 10), new()
-        tokens[:, 0] = torch.arange(4)
-        optimizer = torch.optim.Adam(model.parameters(), 0.02)
-        losses = [float(program["train_step"](model, optimizer, tokens)) for _ in range(80)]
-        return losses[-1] < losses[0] / 2
-
     return {"sizes alike": one_size,
             "leaks alone": lambda: not (map_of(randomize(new())) & ~may_move(3, 5, causal=True)).any(),
             "new weights": lambda: hears_the_past_alone(new().double().eval(), SMALL["vocabulary"]),
-            "a plain sum": lambda: reached(randomize(new())),
-            "half the loss": learns}
+            "a plain sum": lambda: reached(randomize(new()))}
 
 
 def ask(question, seed: int = 0) -> bool:
@@ -495,8 +487,8 @@ def main() -> None:
         record["right"].append(rounded(cost(right, text, held_out, seed)))
         write_record(path, record)
         print("right", record["right"][-1], flush=True)
-    if "alarms" not in record:  # of the right program, over 20 seeds
-        record["alarms"] = {name: sum(not ask(question, seed) for seed in range(20))
+    if "alarms" not in record:  # of the right program, over ten seeds
+        record["alarms"] = {name: sum(not ask(question, seed) for seed in range(10))
                             for name, question in questions(right).items()}
     warnings.simplefilter("ignore")  # what a fault makes PyTorch say
     for fault in list(faults(source))[len(record["faults"]):]:
