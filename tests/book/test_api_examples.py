@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-DONE = ["layers"]
+DONE = ["layers", "models", "generation", "text"]
 PAGES = [Path(__file__).resolve().parents[2] / "book" / "api" / f"{name}.md" for name in DONE]
 BLOCK = re.compile(r"^```pycon\n(.*?)^```$", re.M | re.S)
 DIRECTIVE = re.compile(r"^\.\. automodule:: (\S+)\n((?:   :.*\n)*)", re.M)
