@@ -11,20 +11,30 @@ import ast
 import doctest
 import importlib
 import inspect
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
+import torch
 
-DONE = ["layers", "models", "generation", "text"]
-PAGES = [Path(__file__).resolve().parents[2] / "book" / "api" / f"{name}.md" for name in DONE]
+PAGES = sorted((Path(__file__).resolve().parents[2] / "book" / "api").glob("*.md"))
 BLOCK = re.compile(r"^```pycon\n(.*?)^```$", re.M | re.S)
 DIRECTIVE = re.compile(r"^\.\. automodule:: (\S+)\n((?:   :.*\n)*)", re.M)
 OPTION = re.compile(r"^   :([a-z-]+):(.*)$", re.M)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WIDTH = 72  # what a telephone shows without scrolling far
 
+SLOW = {"pretrained", "training"}  # all weights of SmolLM2; a process beside this one
+
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+every_page_run = pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in PAGES]
+)
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:
@@ -86,8 +96,17 @@ def without_example(page: Path) -> list[str]:
     ]
 
 
-@every_page
-def test_examples_print_what_they_say(page: Path) -> None:
+@pytest.fixture
+def left_as_it_was() -> Iterator[None]:
+    """The environment, matplotlib's style and figures, torch's random numbers: what examples may change."""
+    with patch.dict(os.environ), matplotlib.rc_context(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+        plt.close("all")
+
+
+@every_page_run
+def test_examples_print_what_they_say(page: Path, left_as_it_was: None) -> None:
     reports = [failures(source, f"book/api/{page.name}", line) for line, source in blocks(page)]
     assert not any(reports), "\n".join(filter(None, reports))
 
