@@ -107,8 +107,9 @@ def left_as_it_was() -> Iterator[None]:
 
 @every_page_run
 def test_examples_print_what_they_say(page: Path, left_as_it_was: None) -> None:
-    reports = [failures(source, f"book/api/{page.name}", line) for line, source in blocks(page)]
-    assert not any(reports), "\n".join(filter(None, reports))
+    report = "".join(failures(source, f"book/api/{page.name}", line) for line, source in blocks(page))
+    if report:
+        pytest.fail(report, pytrace=False)
 
 
 @every_page
