@@ -129,7 +129,7 @@ def llama_weights(reader: Any, config: LlamaConfig) -> dict[str, Tensor]:
 
 
 def llama_from_gguf(reader: Any) -> Llama:
-    """Our model with the weights of the file, in float32 and evaluation mode. Raises what `llama_config` raises."""
+    """Our model with the file's weights, in float32 and evaluation mode. Raises what `llama_config` and `fill` raise."""
     config = llama_config(reader)
     weights = llama_weights(reader, config)
     if config.tie_output:
