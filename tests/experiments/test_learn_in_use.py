@@ -158,9 +158,10 @@ def test_record_is_whole(program, record):
 
 def test_the_drawing_that_opens_the_page_shows_the_record(record):
     drawing = (ROOT.parent / "book" / "drawings" / "adapt-turn.svg").read_text(encoding="utf-8")
-    runs = [found for found in record["runs"] if found["kind"] == "drift" and found["arm"] == "own" and found["turn"] == 90]
-    for name in ("sure", "right"):
-        tens = torch.tensor([found[name] for found in runs]).view(3, 6, 10).mean((0, 2))
+    for name, arm, what in (("sure", "own", "sure"), ("right", "own", "right"), ("fixed", "frozen", "right")):
+        runs = [found for found in record["runs"]
+                if (found["kind"], found["arm"], found["turn"], found["delay"]) == ("drift", arm, 90, 0)]
+        tens = torch.tensor([found[what] for found in runs]).view(3, 6, 10).mean((0, 2))
         points = re.search(rf'id="adapt-turn-{name}".* d="M([^"]*)"', drawing)[1].split("L")
         drawn = torch.tensor([(262 - float(point.split()[1])) / 180 for point in points])
         torch.testing.assert_close(drawn, tens, atol=1e-3, rtol=0)
