@@ -58,6 +58,8 @@ class Reader(NamedTuple):
 
 
 LARGE = "perceptron", "flattened", "mean", "unshared", "shuffled"
+TUNED = {"mean, rate .01": (320, 0.01), "mean, 1,000 steps": (1000, 0.01)}  # steps and rate; of the others 320 and .003
+SMALL_MEAN = "mean, 7 x 7"  # the same two convolutions, whose places now see the whole digit
 HEADS = {"plain 8": (8, 0.0, False), "residual 8": (8, 1.0, False), "residual 32": (32, 1.0, False),
          "residual 8, flattened": (8, 1.0, True)}
 
@@ -101,7 +103,8 @@ def network(run: Run) -> ResNet:
 
 def readers() -> list[Reader]:
     """Three starts of each kind; two of the one whose kernels are not shared, which takes longest."""
-    return [Reader(kind, seed) for kind in (*LARGE, *HEADS) for seed in range(2 if kind == "unshared" else 3)]
+    kinds = *LARGE, *HEADS, *TUNED, SMALL_MEAN
+    return [Reader(kind, seed) for kind in kinds for seed in range(2 if kind == "unshared" else 3)]
 
 
 class Unshared(nn.Module):
@@ -155,7 +158,7 @@ def reader(run: Reader) -> nn.Module:
     seed_everything(run.seed)
     if run.kind == "perceptron":
         return MLP((784, 530, 10))  # as many parameters as the convolutional network
-    model = MeanHead() if run.kind == "mean" else ConvNet()
+    model = MeanHead() if run.kind.startswith("mean") else ConvNet()
     if run.kind == "unshared":
         model.conv1, model.conv2 = Unshared(model.conv1, 28), Unshared(model.conv2, 14)
     return Shuffled(model, 784) if run.kind == "shuffled" else model
@@ -163,9 +166,10 @@ def reader(run: Reader) -> nn.Module:
 
 def moved_scores(run: Reader, digits: Digits, steps: int | None = None) -> tuple[list[float], list[float]]:
     """Losses of the training, and the accuracy on test digits moved to the right by 0 to 4 pixels."""
-    large = run.kind in LARGE
+    large, deep = run.kind in LARGE or run.kind in TUNED, run.kind in HEADS
     model, seen = reader(run), digits if large else shrunk(digits)
-    plan = {"steps": 320, "batch": 50, "rate": 3e-3} if large else {"steps": 100, "batch": BATCH, "rate": 0.01}
+    number, rate = TUNED.get(run.kind, (320, 3e-3))
+    plan = {"steps": 100, "batch": BATCH, "rate": 0.01} if deep else {"steps": number, "batch": 50, "rate": rate}
     batches = ShuffledBatches(*seen.train, batch_size=plan["batch"], seed=run.seed)
     optimizer = torch.optim.Adam(model.parameters(), plan["rate"])
     schedule = warmup_cosine(plan["steps"] // 10, plan["steps"])
