@@ -1,4 +1,4 @@
-"""Ten methods of the chapter "Regularization and augmentation", ten runs each, and the controls behind its reasons.
+"""Twelve methods of the chapter "Regularization and augmentation", ten runs each, and the controls behind its reasons.
 
     OMP_NUM_THREADS=1 python experiments/sweep_regularization.py experiments/records/regularization.json
 
@@ -33,12 +33,15 @@ from tutorlib.training.schedules import warmup_linear
 
 R, EXAMPLES, POOL, BATCH, HIDDEN, RATE = 10, 300, 3000, 60, 64, 6e-3
 LENGTHS = (300, 1000)  # steps; the first chooses the strengths
+LONGEST = 3000  # of shifts on random labels: slow, or impossible?
 MIXTURES = {"mixup": mixup, "cutmix": cutmix}
 STRENGTHS = {
     "L1": (0.03, 0.1, 0.2),
     "L2": (1e-3, 3e-3, 1e-2),
     "dropout": (0.2, 0.5, 0.7),
     "smoothing": (0.05, 0.1, 0.3),
+    "noise": (0.3, 0.6, 0.9),
+    "pixels": (0.2, 0.5, 0.7),
     "shift": (1, 2, 3),
     "rotate": (10, 15, 25),
     "cutout": (4, 8, 12),
@@ -108,7 +111,7 @@ def digits_of(r: int, run: Run) -> Images:
 
 def change_of(method: str, strength: float) -> Callable | None:
     """What the method makes of a batch (images, labels, generator), if it is an augmentation."""
-    moves = {"shift": shift, "rotate": rotate, "cutout": cutout, "mirror": mirrored}
+    moves = {"shift": shift, "rotate": rotate, "cutout": cutout, "mirror": mirrored, "noise": noisy, "pixels": blanked}
     name, _, half = method.partition(", ")
     if name == "shift" and half:
         return lambda images, labels, g: (meaningless(images, int(strength), half, g), labels)
@@ -125,6 +128,16 @@ def mirrored(images: Tensor, share: float, g: torch.Generator) -> Tensor:
     """The mistake of the chapter: so many of the images, left to right."""
     chosen = torch.rand(len(images), generator=g) < share
     return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def noisy(images: Tensor, deviation: float, g: torch.Generator) -> Tensor:
+    """With normal noise on every pixel."""
+    return images + deviation * torch.randn(images.shape, generator=g)
+
+
+def blanked(images: Tensor, share: float, g: torch.Generator) -> Tensor:
+    """With so many of the pixels blank, the others brighter for it: dropout of the inputs."""
+    return images * (torch.rand(images.shape, generator=g) >= share) / (1 - share)
 
 
 def meaningless(images: Tensor, largest: int, kind: str, g: torch.Generator) -> Tensor:
@@ -286,6 +299,8 @@ def later(record: dict, method: str) -> list[Run]:
     strength, last = chosen(record, method), LENGTHS[-1]
     runs = [Run(method, strength, last)]
     runs += [Run(method, strength, last, labels="random")] if method in MEMORIZING else []
+    if method == "shift":
+        runs += [Run(method, strength, LONGEST, labels="random")]
     if method == "smoothing":
         runs += [Run(method, 0.1, last)] + [Run(f"{method}, {part}", 0.1, steps) for part in PARTS for steps in LENGTHS]
     controls = {"shift": CONTROLS, "mixup": HALVES}.get(method, ())

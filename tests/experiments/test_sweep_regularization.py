@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "sweep_regularization.py"
 RECORD = ROOT / "records" / "regularization.json"
 TOLERANCE = 0.02  # nats, of the sum of ten losses: float32 sums in another order, after three steps
-METHODS = ["none", "L1", "L2", "dropout", "smoothing", "shift", "rotate", "cutout", "mixup", "cutmix"]
+METHODS = ["none", "L1", "L2", "dropout", "smoothing", "noise", "pixels", "shift", "rotate", "cutout", "mixup", "cutmix"]
 
 
 def test_a_network_among_ten_trains_as_alone(program):
@@ -54,6 +54,18 @@ def test_meaningless_changes_have_the_size_of_a_shift(program):
     scrambled = program["meaningless"](images, 2, "scrambled", generator())
     assert scrambled.shape == images.shape and not torch.equal(scrambled, moved)
     assert torch.equal(program["meaningless"](images, 0, "scrambled", generator()), images)
+
+
+def test_noise_and_dropped_pixels_keep_the_mean(program):
+    images = program["parts"]()[0].images[:50]
+    generator = torch.Generator().manual_seed(0)
+    noisy = program["noisy"](images, 0.6, generator)
+    assert (noisy - images).std().item() == pytest.approx(0.6, rel=0.05)
+    blanked = program["blanked"](images, 0.5, generator)
+    ink = images > 0.5
+    assert (blanked[ink] == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert blanked[ink].mean().item() == pytest.approx(images[ink].mean().item(), rel=0.05)
+    assert not blanked[images == 0].any()
 
 
 def test_random_labels_are_the_same_digits_in_another_order(program):
