@@ -84,6 +84,15 @@ def test_a_file_of_other_sizes_is_read_too(tied):
     assert torch.equal(attention.value.weight, rows["blk.0.attn_v.weight"])
 
 
+@pytest.mark.parametrize("missing, ours", [("token_embd", "embedding.weight"), ("output_norm", "norm.weight"),
+                                           ("blk.0.attn_k", "layers.0.attention.key.weight")])
+def test_a_tensor_that_a_file_lacks_is_named(missing, ours):
+    reader = _Reader()
+    reader.tensors = [tensor for tensor in reader.tensors if tensor.name != f"{missing}.weight"]
+    with pytest.raises(ValueError, match=f"lack .*{ours}"):
+        llama_from_gguf(reader)
+
+
 @pytest.mark.parametrize("key, field, default", [
     ("llama.rope.freq_base", "rope_base", 10_000.0), ("llama.attention.head_count_kv", "num_key_value_heads", 2),
     ("llama.vocab_size", "vocabulary", 20), ("llama.rope.dimension_count", "width", 8)])

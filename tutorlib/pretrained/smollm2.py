@@ -132,7 +132,7 @@ def llama_from_gguf(reader: Any) -> Llama:
     """Our model with the file's weights, in float32 and evaluation mode. Raises what `llama_config` and `fill` raise."""
     config = llama_config(reader)
     weights = llama_weights(reader, config)
-    if config.tie_output:
+    if config.tie_output and "embedding.weight" in weights:  # without it `fill` says what the file lacks
         weights["output.weight"] = weights["embedding.weight"]
     return fill(lambda: Llama(config), weights, copy=False).eval()
 
