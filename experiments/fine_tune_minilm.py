@@ -27,6 +27,7 @@ from tutorlib.data.sentiment import Sentence, Sentiment, load_sentiment
 from tutorlib.models import BERT
 from tutorlib.pretrained import load
 from tutorlib.records import missing, open_record, surroundings, write_record
+from tutorlib.text.vocabulary import pad_right
 from tutorlib.training import train, warmup_linear
 
 LONGEST, BATCH, FIRST, TRIAL = 64, 16, 3, 99
@@ -285,7 +286,7 @@ class SimilarLengths:
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """tokens (B, T), padded at the right, and the mask (B, T) of ones and zeros."""
-    tokens = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    tokens = pad_right(rows, 0)
     lengths = torch.tensor([len(row) for row in rows])
     return tokens, (torch.arange(tokens.shape[1]) < lengths[:, None]).long()
 

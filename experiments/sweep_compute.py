@@ -12,6 +12,7 @@ or chosen by how typical they are. The record is written after every run; a seco
 import argparse
 import math
 import time
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from statistics import mean
@@ -156,30 +157,34 @@ def read(model: GPT, batches, width: int, steps: int, upto: int | None = None) -
 
 
 def sweep(run: Run, upto: int | None = None) -> dict:
+    return in_windows(run, round(run.amount / flops(int(run.arm)) / TOKENS), upto)
+
+
+def in_windows(run: Run, steps: int, upto: int | None = None) -> dict:
+    """A GPT of the run's width that reads windows from anywhere in the text."""
     width = int(run.arm)
-    steps = round(run.amount / flops(width) / TOKENS)
     batches = RandomWindows(corpus().train, LENGTH, batch_size=BATCH, seed=run.seed)
     return read(new_gpt(width, run.seed), batches, width, steps, upto) | {"N": blocks(width), "D": steps * TOKENS}
+
+
+def of_largest(found: list[dict]) -> dict[int, list[dict]]:
+    """The runs of the largest budget, by their width."""
+    widths = defaultdict(list)
+    for run in found:
+        if run["part"] == "sweep" and run["amount"] == LARGEST:
+            widths[int(run["arm"])].append(run)
+    return widths
 
 
 def seconds_a_step(found: list[dict], width: int) -> float:
     """Of the largest budget's runs; between two widths a straight line in both logarithms."""
-    widths = sorted({int(run["arm"]) for run in found if run["part"] == "sweep" and run["amount"] == LARGEST})
-    each = [mean(run["seconds"] / run["steps"] for run in found if run["part"] == "sweep" and run["amount"] == LARGEST
-                 and run["arm"] == str(known)) for known in widths]
-    return math.exp(np.interp(math.log(width), np.log(widths), np.log(each)))
-
-
-def clock(run: Run, steps: int, upto: int | None = None) -> dict:
-    """As many steps as fit into the seconds that a run of width `run.amount` took, by the record's seconds a step."""
-    width = int(run.arm)
-    batches = RandomWindows(corpus().train, LENGTH, batch_size=BATCH, seed=run.seed)
-    return read(new_gpt(width, run.seed), batches, width, steps, upto) | {"N": blocks(width), "D": steps * TOKENS}
+    cost = {known: mean(run["seconds"] / run["steps"] for run in its) for known, its in sorted(of_largest(found).items())}
+    return math.exp(np.interp(math.log(width), np.log([*cost]), np.log([*cost.values()])))
 
 
 def steps_in_time(found: list[dict], run: Run) -> int:
-    given = next(each["steps"] for each in found if each["part"] == "sweep" and each["amount"] == LARGEST
-                 and each["arm"] == str(int(run.amount)))
+    """As many steps as fit into the seconds that a run of width `run.amount` took, by the record's seconds a step."""
+    given = of_largest(found)[int(run.amount)][0]["steps"]
     return round(given * seconds_a_step(found, int(run.amount)) / seconds_a_step(found, int(run.arm)))
 
 
@@ -336,7 +341,7 @@ PARTS = {"sweep": sweep, "repeats": repeats, "noise": noise, "labels": labels, "
 
 def perform(run: Run, found: list[dict]) -> dict:
     if run.part == "clock":
-        return run._asdict() | clock(run, steps_in_time(found, run))
+        return run._asdict() | in_windows(run, steps_in_time(found, run))
     return run._asdict() | PARTS[run.part](run)
 
 

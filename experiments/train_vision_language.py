@@ -102,36 +102,42 @@ def with_premises(part: Material, about: tuple[str, ...], share: float, seed: in
     return part._replace(questions=questions, tokens=question_tokens(questions), answers=answers)
 
 
-def balanced(part: Material, seed: int) -> Material:
-    """Of each yes-or-no question as many rows as before, half of them yes: rare rows come several times, others not at all."""
-    generator, rows = torch.Generator().manual_seed(seed), []
+def rows_of(part: Material) -> dict[str, dict[int, list[int]]]:
+    """The rows of each question by their answer."""
     by_question = defaultdict(lambda: defaultdict(list))
     for row, (question, answer) in enumerate(zip(part.questions, part.answers.tolist(), strict=True)):
         by_question[question][answer].append(row)
-    for question, by_answer in by_question.items():
+    return by_question
+
+
+def asked(part: Material, rows: list[int]) -> Material:
+    """These rows of the questions, about all pictures."""
+    return part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
+                         questions=[part.questions[row] for row in rows])
+
+
+def balanced(part: Material, seed: int) -> Material:
+    """Of each yes-or-no question as many rows as before, half of them yes: rare rows come several times, others not at all."""
+    generator, rows = torch.Generator().manual_seed(seed), []
+    for question, by_answer in rows_of(part).items():
         if kind(question) != "yes or no":
             rows += [row for same in by_answer.values() for row in same]
             continue
         half = sum(map(len, by_answer.values())) // 2
         for same in by_answer.values():
             rows += [same[i] for i in torch.randint(len(same), (half,), generator=generator).tolist()]
-    return part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
-                         questions=[part.questions[row] for row in rows])
+    return asked(part, rows)
 
 
 def dropped(part: Material, seed: int) -> Material:
     """Of each yes-or-no question for a color the rows of its usual answer are cut down to as many as the other has."""
     generator, rows = torch.Generator().manual_seed(seed), []
-    by_question = defaultdict(lambda: defaultdict(list))
-    for row, (question, answer) in enumerate(zip(part.questions, part.answers.tolist(), strict=True)):
-        by_question[question][answer].append(row)
-    for question, by_answer in by_question.items():
+    for question, by_answer in rows_of(part).items():
         fewest = min(map(len, by_answer.values()))
         cut = kind(question) == "yes or no" and set(words(question)) & set(COLORS)
         for same in by_answer.values():
             rows += [same[i] for i in torch.randperm(len(same), generator=generator)[:fewest].tolist()] if cut else same
-    return part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
-                         questions=[part.questions[row] for row in rows])
+    return asked(part, rows)
 
 
 # -- the eyes ----------------------------------------------------------------------------------------------------------
@@ -307,14 +313,13 @@ def false(model: VisionLanguage, part: Material) -> dict[str, dict]:
     none, result = VOCABULARY.encode([NONE])[0], {}
     for name, about in (("shape", SHAPES), ("color", COLORS)):
         rows = torch.tensor([premise(question) in about for question in part.questions])
-        asked = part._replace(picture=part.picture[rows], tokens=part.tokens[rows], answers=part.answers[rows],
-                              questions=[q for q, row in zip(part.questions, rows.tolist(), strict=True) if row])
-        lie = with_premises(asked, about, 1.0, 7)
-        true_, false_ = (probabilities(model, each.pictures, each.picture, each.tokens) for each in (asked, lie))
+        true = asked(part, rows.nonzero()[:, 0].tolist())
+        lie = with_premises(true, about, 1.0, 7)
+        true_, false_ = (probabilities(model, each.pictures, each.picture, each.tokens) for each in (true, lie))
         said = torch.where(torch.arange(len(VOCABULARY)) == none, 0.0, false_)  # (Q, V): without none
-        result[name] = {"true, right": (true_.argmax(-1) == asked.answers).float().mean().item(),
+        result[name] = {"true, right": (true_.argmax(-1) == true.answers).float().mean().item(),
                         "false, none": (false_.argmax(-1) == none).float().mean().item(),
-                        "false, as if true": (false_.argmax(-1) == asked.answers).float().mean().item(),
+                        "false, as if true": (false_.argmax(-1) == true.answers).float().mean().item(),
                         "sure": {str(least): (said.max(-1).values >= least).float().mean().item() for least in THRESHOLDS}}
     return result
 
