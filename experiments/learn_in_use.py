@@ -11,7 +11,9 @@ written after every run; a second call goes on where it stopped.
 import argparse
 import time
 from collections import deque
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -425,32 +427,34 @@ class Exits(nn.Module):
             nn.Conv2d(n, m, 3, padding=1) for n, m in zip((1, *channels), channels, strict=False))
         self.heads = nn.ModuleList(nn.Linear(m * 9, 10) for m in channels)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 1, 28, 28) -> the logits (B, 10) of each exit."""
-        states, found = images, []
-        for convolution, head in zip(self.convolutions, self.heads, strict=True):
-            states = F.max_pool2d(F.relu(convolution(states)), 2)  # (B, m, side / 2, side / 2)
-            found.append(head(F.adaptive_avg_pool2d(states, 3).flatten(1)))
-        return found
-
-
-    def first_sure(self, images: Tensor, threshold: float) -> Tensor:
-        """(1, 1, 28, 28) -> the answer (1,) of the first exit that is sure; what lies behind it is not computed."""
+    def walk(self, images: Tensor) -> Iterator[tuple[Tensor, nn.Linear]]:
+        """The states behind each convolution, (B, m, side / 2, side / 2), and the head there; computed when asked for."""
         states = images
         for convolution, head in zip(self.convolutions, self.heads, strict=True):
             states = F.max_pool2d(F.relu(convolution(states)), 2)
-            sure, answer = head(F.adaptive_avg_pool2d(states, 3).flatten(1)).softmax(-1).max(-1)
+            yield states, head
+
+    @staticmethod
+    def read(states: Tensor, head: nn.Linear) -> Tensor:
+        """(B, m, side, side) -> logits (B, 10)."""
+        return head(F.adaptive_avg_pool2d(states, 3).flatten(1))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, 28, 28) -> the logits (B, 10) of each exit."""
+        return [self.read(states, head) for states, head in self.walk(images)]
+
+    def first_sure(self, images: Tensor, threshold: float) -> Tensor:
+        """(1, 1, 28, 28) -> the answer (1,) of the first exit that is sure; what lies behind it is not computed."""
+        for states, head in self.walk(images):
+            sure, answer = self.read(states, head).softmax(-1).max(-1)
             if sure >= threshold:
                 break
         return answer
 
     def last(self, images: Tensor, layers: int | None = None) -> Tensor:
         """(B, 1, 28, 28) -> the answers (B,) behind so many layers, or behind all; no other exit is computed."""
-        states = images
-        for convolution in self.convolutions[:layers]:
-            states = F.max_pool2d(F.relu(convolution(states)), 2)
-        head = self.heads[(layers or len(self.heads)) - 1]
-        return head(F.adaptive_avg_pool2d(states, 3).flatten(1)).argmax(-1)
+        *_, (states, head) = islice(self.walk(images), layers)
+        return self.read(states, head).argmax(-1)
 
 
 def multiplications(channels: tuple[int, ...] = CHANNELS, side: int = 28) -> list[int]:
