@@ -32,7 +32,8 @@ def places(text: str) -> list[tuple[str, str]]:
 
 def test_the_first_place_counts_and_the_longer_term():
     assert places("Attention weights are not attention.") == [("attention weight", "Attention weights")]
-    assert places("An attention-weight, BPE.") == [("attention weight", "attention-weight"), ("BPE (byte-pair encoding)", "BPE")]
+    assert places("An attention-weight, BPE.") == [("attention weight", "attention-weight"),
+                                                   ("BPE (byte-pair encoding)", "BPE")]
 
 
 def test_parts_of_words_are_no_terms():

@@ -53,7 +53,9 @@ def test_a_model_that_the_page_cannot_run_is_refused(options, named):
 
 
 def test_the_output_is_the_same_bytes_each_time():
-    assert Explorer(*example(), "The king")._repr_html_() == Explorer(*example(), "The king")._repr_html_()
+    first, second = Explorer(*example(), "The king"), Explorer(*example(), "The king")
+    assert first._repr_html_() == second._repr_html_() and repr(first) == repr(second)
+    assert first._repr_html_() != Explorer(*example(), "The king", inside=False)._repr_html_()
 
 
 class Opened:

@@ -26,7 +26,7 @@ def explorer(root: Path, prompt: str):
     from tutorlib.explorer import Explorer
 
     load = runpy.run_path(str(root / "experiments" / "train_page_gpt.py"))["load"]
-    return Explorer(*load(root / "experiments" / "records" / "page_gpt.json"), prompt)
+    return Explorer(*load(root / "experiments" / "records" / "page_gpt.json"), prompt, inside=False)
 
 
 class ExplorerDirective(SphinxDirective):

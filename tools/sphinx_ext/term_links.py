@@ -16,7 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 GLOSSARY = "book/glossary"
-NOT_IN = (nodes.reference, nodes.title, nodes.caption, nodes.table, nodes.literal, nodes.literal_block, nodes.math, nodes.footnote)
+NOT_IN = (nodes.reference, nodes.title, nodes.caption, nodes.table, nodes.literal, nodes.literal_block, nodes.math)
+SPACE = r"[\s-]+"
 
 
 @cache
@@ -32,12 +33,12 @@ def definitions(text: str) -> dict[str, str]:
 
 def matches(term: str) -> str:
     """The pattern of a term in running text: blanks and hyphens alike, an s may follow; what is in brackets may be missing."""
-    words = re.split(r"[\s-]+", term.partition(" (")[0])
-    return rf"(?<![\w-]){r'[\s-]+'.join(map(re.escape, words))}s?(?![\w-])"
+    words = re.split(SPACE, term.partition(" (")[0])
+    return rf"(?<![\w-]){SPACE.join(map(re.escape, words))}s?(?![\w-])"
 
 
 def first_uses(text: str, terms: dict[str, str]) -> Iterator[tuple[int, int, str]]:
-    """(begin, end, term) for each term's first place in a text, from left to right and without overlap. `terms`: name, pattern."""
+    """(begin, end, term) for each term's first place in a text, left to right, none over another. `terms`: names and patterns."""
     found = []
     for term, pattern in terms.items():
         if match := re.search(pattern, text, 0 if term.isupper() else re.I):
@@ -63,7 +64,8 @@ class LinkTerms(SphinxPostTransform):
         objects = self.env.get_domain("std").objects
         left = {term: matches(term) for term in meanings if ("term", term) in objects}
         for place in list(self.document.findall(nodes.Text)):
-            if not any(isinstance(up, nodes.paragraph) for up in above(place)) or any(isinstance(up, NOT_IN) for up in above(place)):
+            around = tuple(above(place))
+            if not any(isinstance(up, nodes.paragraph) for up in around) or any(isinstance(up, NOT_IN) for up in around):
                 continue
             uses = list(first_uses(place.astext(), left))
             for _, _, term in uses:

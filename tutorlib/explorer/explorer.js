@@ -13,7 +13,7 @@ function h(tag, attributes = {}, ...children) {
 const shown = text => text.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "�";
 const SHOWN = 10, PER_CLICK = 60;
 
-function explore(root, {config, tokenizer: parts, prompt, weights: packed}) {
+function explore(root, {config, tokenizer: parts, prompt, inside, weights: packed}) {
   const weights = readWeights(packed), tokenizer = new Tokenizer(parts), {num_layers: N, num_heads: H, max_length: M} = config;
   const whole = new GPT(config, weights);
   let gpt = root.gpt = whole, tokens = [], rows = [], all = [], at = 0, layer = 0, head = 0, running = 0;
@@ -48,8 +48,8 @@ function explore(root, {config, tokenizer: parts, prompt, weights: packed}) {
     h("div", {class: "panes"},
       h("section", {"aria-label": "Next token"}, after,
         h("label", {for: heat.id}, "temperature ", degrees), heat, bars),
-      h("section", {"aria-label": "Attention"}, h("p", {class: "title"}, "Where each head looks; untick one to switch it off"),
-        heads, map, looks)));
+      h("details", {...(inside ? {open: ""} : {}), ontoggle: () => tokens.length && drawMaps()},
+        h("summary", {class: "title"}, "Where each head looks; untick one to switch it off"), heads, map, looks)));
   map.addEventListener("mousemove", event => {
     const box = map.getBoundingClientRect(), T = tokens.length;
     const [s, t] = [(event.clientX - box.x) / box.width, (event.clientY - box.y) / box.height].map(v => Math.floor(v * T));

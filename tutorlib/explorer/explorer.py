@@ -45,12 +45,13 @@ class Explorer:
     """A model to type to, at the end of a cell: Jupyter and the built book show it alike.
 
     The page computes what `model` computes, from int8 weights: type, see each token tinted by its surprise in bits, the
-    attention map of every head, the ten most probable next tokens at a temperature; draw tokens; switch heads off.
+    attention map of every head, the ten most probable next tokens at a temperature; draw tokens; switch heads off. With
+    `inside` the maps are in sight at once, otherwise they unfold.
     Raises ValueError for a model that the page cannot run (another activation than GELU, an untied output), for a tokenizer
     with another number of tokens, and for an empty prompt.
     """
 
-    def __init__(self, model: GPT, tokenizer: BytePairTokenizer, prompt: str):
+    def __init__(self, model: GPT, tokenizer: BytePairTokenizer, prompt: str, *, inside: bool = True):
         from safetensors.torch import save
 
         config = model.config
@@ -65,7 +66,7 @@ class Explorer:
         parts = {"tokens": [to_visible(tokenizer.token(number)) for number in range(len(tokenizer))],
                  "merges": [" ".join(map(to_visible, pair)) for pair in tokenizer.merges], "pattern": GPT2_PATTERN}
         sizes = {name: value for name, value in asdict(config).items() if name in SIZES}
-        self.data = {"config": sizes, "tokenizer": parts, "prompt": prompt, "weights": weights}
+        self.data = {"config": sizes, "tokenizer": parts, "prompt": prompt, "inside": inside, "weights": weights}
 
     def script(self, target: str) -> str:
         """The JavaScript that makes the element with the id `target` an explorer."""
@@ -77,6 +78,9 @@ class Explorer:
         """The element that the script fills, with its style; what it says is shown where no script runs."""
         return (f'<style>{_file("explorer.css")}</style>\n<div class="gpt-explorer" id="{target}" role="group" '
                 'aria-label="A GPT to explore">Here a small GPT runs in the page; it needs JavaScript.</div>')
+
+    def __repr__(self) -> str:
+        return f"Explorer of a GPT: {self.data['config']}"
 
     def _repr_html_(self) -> str:
         target = "gpt-" + hashlib.sha256(json.dumps(self.data).encode()).hexdigest()[:8]
