@@ -38,7 +38,7 @@ def matches(term: str) -> str:
 
 
 def first_uses(text: str, terms: dict[str, str]) -> Iterator[tuple[int, int, str]]:
-    """(begin, end, term) for each term's first place in a text, left to right, none over another. `terms`: names and patterns."""
+    """(begin, end, term) for each term's first place in a text, from left to right; `terms` are names and patterns."""
     found = []
     for term, pattern in terms.items():
         if match := re.search(pattern, text, 0 if term.isupper() else re.I):
