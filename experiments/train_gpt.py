@@ -313,11 +313,16 @@ def load_weights(path: Path) -> GPT:
     """The model that `save_weights` kept, its matrices within half a step of their row's scale."""
     from safetensors.torch import load_file
 
-    stored, model = load_file(path), new_model(0)
+    model = new_model(0)
+    fill(model, load_file(path))
+    return model.eval()
+
+
+def fill(model: GPT, stored: dict[str, Tensor]) -> None:
+    """Load what `save_weights` wrote into a model of the same sizes."""
     weights = {name: weight.float() * stored.get(f"{name}.scale", 1.0)  # (out, in) times (out, 1)
                for name, weight in stored.items() if not name.endswith(".scale")}
     model.load_state_dict(weights | {"output.weight": weights["embedding.weight"]})
-    return model.eval()
 
 
 def write(path: Path, record: dict) -> None:

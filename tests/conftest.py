@@ -1,4 +1,7 @@
-"""Fixtures for all tests: every device that the machine has."""
+"""Fixtures for all tests: every device that the machine has, and one browser."""
+
+import os
+import shutil
 
 import pytest
 import torch
@@ -9,8 +12,38 @@ from tutorlib.device import available_devices
 settings.register_profile("course", deadline=None, derandomize=True)  # the same drawn configs on every machine
 settings.load_profile("course")
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the network is off, but for the site's own server
+]
+
 
 @pytest.fixture(params=[str(device) for device in available_devices()])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device in turn: cpu, and cuda or mps where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The system's Chromium, started once."""
+    names = [os.environ.get("CHROMIUM"), *BROWSERS]
+    executable = next((found for name in names if name and (found := shutil.which(name))), None)
+    if executable is None:
+        reason = f"no Chromium found (looked for {', '.join(BROWSERS)}): the pages were not opened in a browser"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
+        yield launched
+        launched.close()

@@ -1,9 +1,7 @@
-"""The built site, a server for it, and one browser for all tests that open pages."""
+"""The built site, a server for it, and the browser for the tests that open its pages."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,17 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
 SOURCES = ("_config.yml", "_toc.yml", "book/**/*", "chapters/**/*.ipynb", "tutorlib/**/*.py")
 NOT_SOURCES = {"mathjax", ".ipynb_checkpoints", "__pycache__"}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the network is off, but for the site's own server
-]
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -65,18 +52,6 @@ def server(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser(site: Path):
-    """The system's Chromium, started once."""
-    names = [os.environ.get("CHROMIUM"), *BROWSERS]
-    executable = next((found for name in names if name and (found := shutil.which(name))), None)
-    if executable is None:
-        reason = f"no Chromium found (looked for {', '.join(BROWSERS)}): the pages were not opened in a browser"
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
+def browser(site: Path, chromium):
+    """The browser, where there is a book to open."""
+    return chromium

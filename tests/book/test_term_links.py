@@ -1,0 +1,47 @@
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "sphinx_ext"))
+from term_links import definitions, first_uses, matches
+
+GLOSSARY = """```{glossary}
+:sorted:
+
+attention
+注意力
+  A weighted average. In matrices: $QK$.
+
+attention weight
+  The share of a position.
+
+BPE (byte-pair encoding)
+  A tokenizer.
+```
+"""
+
+
+def test_definitions_are_the_sentences_without_a_formula():
+    assert definitions(GLOSSARY) == {"attention": "A weighted average.", "attention weight": "The share of a position.",
+                                     "BPE (byte-pair encoding)": "A tokenizer."}
+
+
+def places(text: str) -> list[tuple[str, str]]:
+    terms = {term: matches(term) for term in definitions(GLOSSARY)}
+    return [(term, text[begin:end]) for begin, end, term in first_uses(text, terms)]
+
+
+def test_the_first_place_counts_and_the_longer_term():
+    assert places("Attention weights are not attention.") == [("attention weight", "Attention weights")]
+    assert places("An attention-weight, BPE.") == [("attention weight", "attention-weight"),
+                                                   ("BPE (byte-pair encoding)", "BPE")]
+
+
+def test_parts_of_words_are_no_terms():
+    assert places("inattention, cross-attention, bpe-like") == []
+
+
+def test_a_chapter_leads_to_the_glossary(site):
+    page = (site / "chapters" / "attention" / "scaled-dot-product.html").read_text("utf8")
+    start = page.index('<a class="term reference internal" href="../../book/glossary.html#term-')
+    assert 'title="' in page[start:start + 700]
+    assert page.count('#term-softmax"') == 1

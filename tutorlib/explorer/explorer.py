@@ -1,0 +1,91 @@
+"""The output that carries a model into the page, and the bytes in which its weights travel."""
+
+import base64
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.resources import files
+
+import torch
+from torch import Tensor
+
+from tutorlib.compression.int8 import absmax_int8
+from tutorlib.models import GPT
+from tutorlib.text.bpe import GPT2_PATTERN, BytePairTokenizer, to_visible
+
+SIZES = ("width", "num_heads", "num_layers", "max_length", "activation", "eps")
+PARTS = ("gpt.js", "tokenizer.js", "explorer.js")
+
+
+def packed(model: GPT) -> dict[str, Tensor]:
+    """The state of a model with tied output, without the copy of the embedding: every matrix int8 with a scale a row.
+
+    Vectors stay float32. A matrix that came from such integers gives the same ones again.
+    """
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name == "output.weight":
+            continue
+        if tensor.dim() == 2:
+            integers, scale = absmax_int8(tensor)
+            tensors |= {name: integers.contiguous(), f"{name}.scale": scale[:, 0].contiguous()}  # (out, in), (out,)
+        else:
+            tensors[name] = tensor.float().contiguous()
+    return tensors
+
+
+def unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the page computes with, in float32: a state for `GPT.load_state_dict`, within half a step of what was packed."""
+    state = {name: tensor * tensors[f"{name}.scale"][:, None] if f"{name}.scale" in tensors else tensor
+             for name, tensor in tensors.items() if not name.endswith(".scale")}
+    return state | {"output.weight": state["embedding.weight"]}
+
+
+class Explorer:
+    """A model to type to, at the end of a cell: Jupyter and the built book show it alike.
+
+    The page computes what `model` computes, from int8 weights: type, see each token tinted by its surprise in bits, the
+    attention map of every head, the ten most probable next tokens at a temperature; draw tokens; switch heads off. With
+    `inside` the maps are in sight at once, otherwise they unfold.
+    Raises ValueError for a model that the page cannot run (another activation than GELU, an untied output), for a tokenizer
+    with another number of tokens, and for an empty prompt.
+    """
+
+    def __init__(self, model: GPT, tokenizer: BytePairTokenizer, prompt: str, *, inside: bool = True):
+        from safetensors.torch import save
+
+        config = model.config
+        if config.activation not in ("gelu", "gelu_tanh") or not config.tie_output:
+            raise ValueError(f"model must have the activation 'gelu' or 'gelu_tanh' and a tied output, got {config}")
+        if len(tokenizer) != config.vocabulary:
+            raise ValueError(f"tokenizer must have the model's {config.vocabulary} tokens, got {len(tokenizer)}")
+        if not tokenizer.encode(prompt):
+            raise ValueError(f"prompt must hold at least one token, got {prompt!r}")
+        with torch.no_grad():
+            weights = base64.b64encode(save(packed(model))).decode()
+        parts = {"tokens": [to_visible(tokenizer.token(number)) for number in range(len(tokenizer))],
+                 "merges": [" ".join(map(to_visible, pair)) for pair in tokenizer.merges], "pattern": GPT2_PATTERN}
+        sizes = {name: value for name, value in asdict(config).items() if name in SIZES}
+        self.data = {"config": sizes, "tokenizer": parts, "prompt": prompt, "inside": inside, "weights": weights}
+
+    def script(self, target: str) -> str:
+        """The JavaScript that makes the element with the id `target` an explorer."""
+        data = json.dumps(self.data, ensure_ascii=False).replace("</", "<\\/")
+        code = "\n".join(_file(name) for name in PARTS)
+        return f'(() => {{\n{code}\nexplore(document.getElementById("{target}"), {data});\n}})();'
+
+    def html(self, target: str) -> str:
+        """The element that the script fills, with its style; what it says is shown where no script runs."""
+        return (f'<style>{_file("explorer.css")}</style>\n<div class="gpt-explorer" id="{target}" role="group" '
+                'aria-label="A GPT to explore">Here a small GPT runs in the page; it needs JavaScript.</div>')
+
+    def __repr__(self) -> str:
+        return f"Explorer of a GPT: {self.data['config']}"
+
+    def _repr_html_(self) -> str:
+        target = "gpt-" + hashlib.sha256(json.dumps(self.data).encode()).hexdigest()[:8]
+        return f"{self.html(target)}\n<script>{self.script(target)}</script>"
+
+
+def _file(name: str) -> str:
+    return (files("tutorlib.explorer") / name).read_text("utf8")
