@@ -1,6 +1,6 @@
 """Low-rank adapters (LoRA, Hu et al. 2022): a frozen linear layer, and beside it a product of two narrow matrices that learns.
 
-The change of a weight (M, N) is written as s B A, with B (M, r), A (r, N) and s = alpha / r: r (M + N) numbers in place of M N.
+The change of a weight (m, n) is written as s B A, with B (m, r), A (r, n) and s = alpha / r: r (m + n) numbers in place of m n.
 B begins at zero, so that an adapted model begins as the one that it was. An adapter can be saved without the model, added to
 the weights, where it costs no time, and taken out again.
 """
@@ -23,7 +23,7 @@ FORMAT = "tutorlib adapter 1"
 class LoRALinear(nn.Module):
     """y = W x + b + s B A x, with s = alpha / rank, of a linear layer whose W and b are frozen.
 
-    A is drawn as `nn.Linear` draws its weight, uniformly within 1/√N, and B is zero (section 4.1; the reference code and `peft`
+    A is drawn as `nn.Linear` draws its weight, uniformly within 1/√n, and B is zero (section 4.1; the reference code and `peft`
     draw A so, the paper says normal). Raises ValueError for a rank below 1 or above the narrower side of W, where B A could be
     any matrix and would have more numbers, and for an alpha that is no positive number.
     """
@@ -39,18 +39,18 @@ class LoRALinear(nn.Module):
         self.alpha, self.rank, self.scale, self.merged = alpha, rank, alpha / rank, False
         bound = layer.in_features**-0.5
         drawn = torch.rand(rank, layer.in_features, generator=generator) * 2 * bound - bound
-        self.down = nn.Parameter(drawn.to(layer.weight))  # A (r, N)
-        self.up = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))  # B (M, r)
+        self.down = nn.Parameter(drawn.to(layer.weight))  # A (r, n)
+        self.up = nn.Parameter(layer.weight.new_zeros(layer.out_features, rank))  # B (m, r)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., N) -> (..., M)."""
-        outputs = self.layer(inputs)  # (..., M)
+        """(..., n) -> (..., m)."""
+        outputs = self.layer(inputs)  # (..., m)
         if self.merged:
             return outputs
-        return outputs + self.scale * F.linear(F.linear(inputs, self.down), self.up)  # (..., N) -> (..., r) -> (..., M)
+        return outputs + self.scale * F.linear(F.linear(inputs, self.down), self.up)  # (..., n) -> (..., r) -> (..., m)
 
     def change(self) -> Tensor:
-        """What the adapter adds to the weight: s B A, (M, N)."""
+        """What the adapter adds to the weight: s B A, (m, n)."""
         return self.scale * (self.up @ self.down)
 
     @torch.no_grad()
