@@ -184,7 +184,7 @@ class Bench:
         if run.arm != "shots":
             found["nats"] = {name: self.nats(model, windows) for name, windows in self.texts.items()}
         if run.seed == 0:
-            found["said"] = {kind: [[pair.question, pair.answer, self.said(model, run.task, pair, shots)] for pair in pairs[:SPOKEN]]
+            found["said"] = {kind: [[*pair, self.said(model, run.task, pair, shots)] for pair in pairs[:SPOKEN]]
                              for kind, pairs in asked(run.task).items()}
         return found
 
