@@ -51,7 +51,9 @@ WINDOW, WINDOWS = 64, 8  # tokens of other text
 MIXED = 1  # windows of other text that are added to a batch
 STEPS = {"dates": 40, "numbers": 80}
 PLACES = {"all": None, "attention": ("query", "key", "value", "attention.output"),
-          "feed-forward": ("gate", "expand", "contract")}
+          "feed-forward": ("gate", "expand", "contract"), "values": ("value",)}
+PLACES["layer 14"] = tuple(f"14.{part}.{name.rpartition('.')[2]}" for part in ("attention", "feed_forward")
+                           for name in PLACES[part.replace("_", "-")])
 INSTRUCTIONS = {"dates": DATE_INSTRUCTION, "numbers": NUMBER_INSTRUCTION}
 LONGEST = {"dates": 16, "numbers": 24}  # tokens of an answer that is written out
 END = "<|im_end|>"
@@ -63,7 +65,7 @@ class Run(NamedTuple):
     task: str
     arm: str  # "none", "shots", "adapter", "all weights", "output matrix"
     rank: int = 0  # 0: no adapter
-    places: str = ""  # "all", "attention" or "feed-forward"
+    places: str = ""  # one of PLACES
     rate: float = 0.0
     extra: str = ""  # "shuffled": every question has another's answer; "mixed": other text in each batch
     seed: int = 0
@@ -104,9 +106,11 @@ def planned() -> list[Run]:
     shuffled = lambda seed: Run("dates", "adapter", 8, "all", 1e-3, "shuffled", seed)  # noqa: E731
     every = lambda rate, seed=0: Run("dates", "all weights", rate=rate, seed=seed)  # noqa: E731
     numbers = lambda seed: Run("numbers", "adapter", 8, "all", 1e-3, seed=seed)  # noqa: E731
-    return [SAVED, Run("dates", "none"), Run("dates", "shots"), rank(8), shuffled(0), rank(1), every(1e-4), rank(64),
-            Run("dates", "adapter", 8, "all", 1e-3, "mixed"), Run("numbers", "none"), numbers(0), Run("numbers", "shots"),
-            Run("dates", "output matrix", rate=1e-3), every(3e-5), Run("dates", "adapter", 8, "all", 2.5e-4),
+    few = lambda places: Run("dates", "adapter", 1, places, 1e-3)  # noqa: E731
+    return [SAVED, Run("dates", "none"), Run("dates", "shots"), rank(8), shuffled(0), rank(1), few("layer 14"), every(1e-4),
+            Run("dates", "adapter", 8, "all", 1e-3, "mixed"), few("values"), rank(64),
+            Run("numbers", "none"), numbers(0), Run("numbers", "shots"),
+            Run("dates", "output matrix", rate=1e-3), Run("dates", "adapter", 8, "all", 2.5e-4), every(3e-5),
             Run("dates", "adapter", 8, "attention", 1e-3), Run("dates", "adapter", 8, "feed-forward", 1e-3),
             rank(8, 1), every(1e-4, 1), rank(2), rank(16), rank(32), Run("dates", "adapter", 8, "all", 4e-3),
             rank(8, 2), rank(1, 1), rank(64, 1), shuffled(1), every(1e-4, 2), Run("dates", "output matrix", rate=1e-2),
