@@ -7,7 +7,7 @@ from torch import nn
 from tests.closeness import assert_same
 from tutorlib import fast
 from tutorlib.compression.int8 import FEW_ROWS, Int8Linear, weight_bytes
-from tutorlib.fast import ScaledInt8Linear, column_major, in_buckets, prepare
+from tutorlib.fast import ScaledInt8Linear, column_major, in_buckets, merged, prepare
 from tutorlib.generation import generate
 from tutorlib.layers import ConvNorm
 from tutorlib.models import BERT, GPT, BERTConfig, GPTConfig, Llama, LlamaConfig
@@ -77,6 +77,31 @@ def test_int8_keeps_a_quarter_of_the_bytes_and_is_within_the_weights_rounding():
         assert ((ours(inputs) - layer.bias - product).abs() <= product.abs() / 200 + 1e-5).all()
 
 
+BUILDS = {"llama": llama, "gpt": lambda: GPT(GPTConfig(60, 32, 32, 4, 2)).eval(),
+          "without bias": lambda: GPT(GPTConfig(60, 32, 32, 4, 2, bias=False)).eval()}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_merged_projections_are_the_same_layer(build):
+    model = BUILDS[build]()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours, tokens = merged(model), torch.randint(60, (3, 8))
+    real = torch.arange(8) >= torch.tensor([[0], [5], [2]])  # (B, S)
+    with torch.no_grad():
+        for padding in (None, real):
+            expected = model(tokens, padding_mask=padding)
+            assert_same(ours(tokens, padding_mask=padding)[real], expected[real])
+            cache, parts = ours.new_cache(8), []
+            for start, end in ((0, 5), (5, 6), (6, 8)):
+                known = None if padding is None else padding[:, :end]
+                parts.append(ours(tokens[:, start:end], cache=cache, padding_mask=known))
+            assert_same(torch.cat(parts, 1)[real], expected[real])
+    attention = ours.layers[0].attention
+    assert attention.projections.out_features == (64 if build == "llama" else 96)
+    assert ours.output.weight is model.output.weight  # shared, not copied
+
+
 @pytest.mark.parametrize("rows, width", [(1, 64), (FEW_ROWS, 64), (FEW_ROWS + 1, 64), (3, 40)])
 def test_all_ways_of_the_int8_product_agree(rows, width):
     torch.manual_seed(0)
@@ -114,6 +139,7 @@ def test_a_bucket_is_cut_to_its_longest():
 @pytest.mark.parametrize("call, message", [
     (lambda: prepare(llama(), torch.float16), "weights must be torch.float32, torch.bfloat16 or torch.int8, got torch.float16"),
     (lambda: prepare(nn.LayerNorm(3), torch.int8), "has no nn.Linear"),
+    (lambda: merged(nn.Linear(2, 2)), "model must be a GPT or a Llama, got Linear"),
     (lambda: prepare(nn.Linear(2, 2, device="meta"), torch.int8), "weights=torch.int8 needs a model on the CPU, got meta"),
     (lambda: in_buckets(lambda *a: a[0], torch.ones(1, 3), torch.tensor([[0, 1, 1]])), "its zeros on the right"),
     (lambda: in_buckets(lambda *a: a[0], torch.ones(1, 3), torch.ones(1, 2)), r"the tokens' shape \(1, 3\)")])

@@ -14,9 +14,9 @@ VOCABULARY = 19
 
 def models():
     torch.manual_seed(0)
-    built = [GPT(GPTConfig(VOCABULARY, 64, 16, 4, 2)),
+    built = [GPT(GPTConfig(VOCABULARY, 64, 16, 4, 2, tie_output=False)),
              Llama(LlamaConfig(vocabulary=VOCABULARY, max_length=64, width=16, num_heads=4, num_key_value_heads=2, num_layers=2,
-                               hidden=24))]
+                               hidden=24, tie_output=False))]
     for model in built:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)  # far from uniform predictions

@@ -16,7 +16,7 @@ VOCABULARY = 19
 
 def random_gpt(width, layers, seed, vocabulary=VOCABULARY):
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(vocabulary, 64, width, 2, layers)).double().eval()
+    model = GPT(GPTConfig(vocabulary, 64, width, 2, layers, tie_output=False)).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model

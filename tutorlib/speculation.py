@@ -25,6 +25,12 @@ class Guess(NamedTuple):
     tokens: list[int]  # k of them
     probabilities: Tensor | None = None  # (k, V); None where nothing was drawn: each has all of the probability
 
+    def drawn_from(self, place: int, wanted: Tensor) -> Tensor:
+        """The distribution (V,) from which guess number `place` was drawn; `wanted` (k + 1, V) has the shape and dtype."""
+        if self.probabilities is not None:
+            return self.probabilities[place]
+        return F.one_hot(torch.tensor(self.tokens[place], device=wanted.device), wanted.size(-1)).to(wanted.dtype)
+
 
 class Proposer(Protocol):
     """Guesses up to `most` tokens behind `tokens`; `distribution` makes of logits (N, V) the probabilities to draw from."""
@@ -48,8 +54,7 @@ def accept(guess: Guess, wanted: Tensor, pick: Pick) -> list[int]:
     rescaled, and what was guessed behind it is void (Leviathan et al. 2023, algorithm 1).
     """
     for place, token in enumerate(guess.tokens):
-        p = wanted[place]  # (V,)
-        q = F.one_hot(p.new_tensor(token).long(), len(p)) if guess.probabilities is None else guess.probabilities[place]  # (V,)
+        p, q = wanted[place], guess.drawn_from(place, wanted)  # (V,) each
         keep = (p[token] / q[token]).clamp(max=1)
         missed = (p - q).clamp(min=0)  # (V,)
         if missed.any() and pick(torch.stack([1 - keep, keep])) == 0:  # where p is q, a ratio may still round to below 1
