@@ -2,28 +2,38 @@
 
 A model here is anything called as `model(tokens (B, T)) -> logits (B, T, V)`: a decoder-only language model, or what
 `Transformer.condition(source)` returns. With `use_cache` it also has `new_cache(capacity)` and takes `cache=` and
-`last_only=`: the tokens are then the new ones only, and the logits those of the last, (B, 1, V). Put a module into `eval()`
-first: with dropout on, decoding is random and says so nowhere.
+`last_only=`: the tokens are then the new ones only, and the logits those of the last, (B, 1, V). For prompts of different
+lengths it takes `padding_mask=`, as GPT and Llama do. Put a module into `eval()` first: with dropout on, decoding is random and
+says so nowhere.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.arguments import check_whole, whole_numbers
+from tutorlib.layers.compiled import unwrapped
 
 Model = Callable[..., Tensor]
+Generators = torch.Generator | Sequence[torch.Generator] | None
 SMALLEST_TEMPERATURE = 1e-6  # logits divided by less may overflow; what is meant is 0
 
 
 @torch.no_grad()  # not inference_mode, whose tokens could not enter a training step
-def generate(model: Model, tokens: Tensor, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
-             top_p: float | None = None, generator: torch.Generator | None = None, eos: int | Sequence[int] | None = None,
-             use_cache: bool = True) -> Tensor:
+def generate(model: Model, tokens: Tensor | Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0,
+             top_k: int | None = None, top_p: float | None = None, generator: Generators = None,
+             eos: int | Sequence[int] | None = None, use_cache: bool = True,
+             attention_mask: Tensor | None = None) -> Tensor | list[Tensor]:
     """Continue `tokens` (B, T), integers, by up to `max_new_tokens` -> (B, T + new) of int64.
+
+    Prompts of different lengths come as a list of tensors (T_i,), and then so do the answers (T_i + new_i,), each up to its own
+    end; or padded on the left, with `attention_mask` (B, T), 1 = a token, 0 = padding. Each row gets the tokens that it gets
+    alone; for samples this takes a generator a row, as a list.
 
     temperature 0 is greedy: the most probable token. Above 0 the next token is drawn from softmax(logits / temperature),
     restricted to the `top_k` most probable tokens and to the fewest whose probabilities reach `top_p` (Holtzman et al.
@@ -31,10 +41,18 @@ def generate(model: Model, tokens: Tensor, max_new_tokens: int, *, temperature: 
     seed gives the same tokens with and without the cache. Raises ValueError for arguments out of range, and, naming the new
     token, where the model's logits are NaN or leave none to choose.
     """
+    if not isinstance(tokens, Tensor):
+        if attention_mask is not None:
+            raise ValueError("attention_mask belongs to padded tokens (B, T); a list of prompts has no padding to mask")
+        padded, real = pad_left(tokens)  # (B, T) each
+        rows = generate(model, padded, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator,
+                        eos=eos, use_cache=use_cache, attention_mask=real)
+        return [_own(row, len(prompt), padded.size(1), _ends(eos)) for row, prompt in zip(rows, tokens, strict=True)]
     _check_prompt(model, tokens, max_new_tokens)
     _check_sampling(temperature, top_k, top_p)
-    _check_generator(generator, tokens.device)
-    step = _Stepper(model, tokens.size(1) + max_new_tokens, use_cache, eos)
+    _check_generator(generator, tokens.device, rows=tokens.size(0))
+    real = _real_tokens(model, attention_mask, tokens, max_new_tokens)  # (B, T + new) or None
+    step = _Stepper(model, tokens.size(1) + max_new_tokens, use_cache, eos, real)
     tokens = tokens.long()
     ended = torch.zeros(tokens.size(0), dtype=torch.bool, device=tokens.device)  # (B,)
     for _ in range(max_new_tokens):
@@ -47,21 +65,66 @@ def generate(model: Model, tokens: Tensor, max_new_tokens: int, *, temperature: 
     return tokens
 
 
+def pad_left(prompts: Sequence[Tensor], value: int = 0) -> tuple[Tensor, Tensor]:
+    """Prompts (T_i,) of integers as one tensor (B, T), `value` in front of the shorter ones, and where the tokens are (B, T).
+
+    The last tokens stand in one column, so that the next one of every row is written into the same place. Raises ValueError for
+    anything but one or more tensors of at least one integer.
+    """
+    wrong = [prompt for prompt in prompts if not isinstance(prompt, Tensor) or prompt.dim() != 1 or not len(prompt)
+             or prompt.dtype not in (torch.int64, torch.int32)]
+    if wrong or not len(prompts):
+        found = "none" if not wrong else (f"{wrong[0].dtype} {tuple(wrong[0].shape)}" if isinstance(wrong[0], Tensor)
+                                          else type(wrong[0]).__name__)
+        raise ValueError(f"prompts must be tensors (T,) of int64 or int32, T at least 1, one or more, got {found}")
+    longest = max(map(len, prompts))
+    rows = [F.pad(prompt.long(), (longest - len(prompt), 0), value=value) for prompt in prompts]  # (T,) each
+    real = [torch.arange(longest, device=prompt.device) >= longest - len(prompt) for prompt in prompts]  # (T,) each
+    return torch.stack(rows), torch.stack(real)
+
+
+def _own(row: Tensor, length: int, longest: int, ends: list[int]) -> Tensor:
+    """Of a row (T + new,) what belongs to its prompt, without padding and up to its first end: (length + new,)."""
+    ended = torch.isin(row[longest:], row.new_tensor(ends)).nonzero()  # (N, 1)
+    stop = longest + ended[0].item() + 1 if len(ended) else len(row)
+    return row[longest - length:stop]
+
+
+def _real_tokens(model: Model, attention_mask: Tensor | None, tokens: Tensor, new: int) -> Tensor | None:
+    """Where the tokens of the prompt and the new ones are, (B, T + new) boolean; None where no row is padded."""
+    if attention_mask is None:
+        return None
+    if attention_mask.shape != tokens.shape or attention_mask.is_floating_point():
+        raise ValueError(f"attention_mask must be integer or boolean of the tokens' shape {tuple(tokens.shape)}, 1 = a token, "
+                         f"got {attention_mask.dtype} {tuple(attention_mask.shape)}")
+    real = attention_mask.bool()  # (B, T)
+    if not real[:, -1].all() or (real[:, :-1] & ~real[:, 1:]).any():
+        raise ValueError("attention_mask must have its zeros on the left of each row, before the first token: pad on the left")
+    if real.all():
+        return None
+    inner = unwrapped(model)
+    takes = inspect.signature(inner.forward if isinstance(inner, torch.nn.Module) else inner).parameters
+    if "padding_mask" not in takes:
+        raise ValueError(f"model: {type(inner).__name__} takes no padding_mask, so its prompts must have one length")
+    return F.pad(real, (0, new), value=True)  # (B, T + new)
+
+
 def choose(logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None,
-           generator: torch.Generator | None = None) -> Tensor:
+           generator: Generators = None) -> Tensor:
     """One token a row: logits (B, V) -> (B,). The arguments are those of `generate`, and so are the errors."""
     _check_sampling(temperature, top_k, top_p)
-    _check_generator(generator, logits.device)
+    _check_generator(generator, logits.device, rows=len(logits))
     _check_logits("logits", logits)
     return _draw(logits, temperature, top_k, top_p, generator)
 
 
-def _draw(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None,
-          generator: torch.Generator | None) -> Tensor:
+def _draw(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, generator: Generators) -> Tensor:
     """What `choose` does when all is checked."""
     if temperature == 0:
         return logits.argmax(dim=-1)
     logits = truncate(logits.float() / temperature, top_k=top_k, top_p=top_p)
+    if isinstance(generator, Sequence):
+        return torch.cat([_draw(row[None], 1.0, None, None, own) for row, own in zip(logits, generator, strict=True)])
     return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator).squeeze(1)
 
 
@@ -136,15 +199,17 @@ class _Stepper:
     It knows which tokens are ends, and refuses what no token can be chosen from.
     """
 
-    def __init__(self, model: Model, capacity: int, use_cache: bool, eos: int | Sequence[int] | None):
-        self.model, self.seen, self.steps, self.ends = model, 0, 0, _ends(eos)
+    def __init__(self, model: Model, capacity: int, use_cache: bool, eos: int | Sequence[int] | None,
+                 real: Tensor | None = None):
+        self.model, self.seen, self.steps, self.ends, self.real = model, 0, 0, _ends(eos), real
         self.cache: list[Any] | None = model.new_cache(capacity) if use_cache else None
 
     def __call__(self, tokens: Tensor) -> Tensor:
+        padding = {} if self.real is None else {"padding_mask": self.real[:, :tokens.size(1)]}
         if self.cache is None:
-            logits = self.model(tokens)[:, -1]  # (B, V)
+            logits = self.model(tokens, **padding)[:, -1]  # (B, V)
         else:
-            logits = self.model(tokens[:, self.seen:], cache=self.cache, last_only=True)[:, -1]  # (B, V)
+            logits = self.model(tokens[:, self.seen:], cache=self.cache, last_only=True, **padding)[:, -1]  # (B, V)
         self.seen, self.steps = tokens.size(1), self.steps + 1
         if self.ends and max(self.ends) >= logits.size(-1):
             raise ValueError(f"eos must be below {logits.size(-1)}, the vocabulary, got {max(self.ends)}")
@@ -203,9 +268,13 @@ def _check_truncation(top_k: int | None, top_p: float | None) -> None:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
 
 
-def _check_generator(generator: torch.Generator | None, device: torch.device) -> None:
-    if generator is not None and generator.device.type != device.type:
-        raise ValueError(f"generator must be on {device}, as the tokens are, got one on {generator.device}")
+def _check_generator(generator: Generators, device: torch.device, rows: int) -> None:
+    several = isinstance(generator, Sequence)
+    if several and len(generator) != rows:
+        raise ValueError(f"generator must be one, or a list of one for each of the {rows} rows, got {len(generator)}")
+    for each in generator if several else [generator]:
+        if each is not None and each.device.type != device.type:
+            raise ValueError(f"generator must be on {device}, as the tokens are, got one on {each.device}")
 
 
 def _check_length_penalty(length_penalty: float, max_new_tokens: int) -> None:

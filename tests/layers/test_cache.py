@@ -85,3 +85,33 @@ def test_a_capacity_that_is_no_size(capacity):
 def test_the_first_keys_and_values_fit_together(key, value):
     with pytest.raises(ValueError, match=r"key and value must have the shape \(B, H_kv, T, K\), both of the same batch"):
         KeyValueCache(3).append(torch.zeros(key), torch.zeros(value))
+
+
+def test_a_shortened_cache_goes_on_as_if_the_rest_had_not_been():
+    layer, states, guess, new = MultiHeadAttention(8, 2), draw(1, 3, 8), draw(1, 4, 8, seed=1), draw(1, 2, 8, seed=2)
+    cache = KeyValueCache(9)
+    with torch.inference_mode():
+        for part in (states, guess):
+            layer(part, causal=True, cache=cache)
+        cache.shorten(4)  # one of the guess is kept
+        expected = layer(torch.cat([states, guess[:, :1], new], 1), causal=True)[:, -2:]
+        assert_same(layer(new, causal=True, cache=cache), expected)
+    for length in (-1, 7):
+        with pytest.raises(ValueError, match=f"length must lie in 0 to 6, what the cache holds, got {length}"):
+            cache.shorten(length)
+
+
+def test_aligned_caches_end_in_one_column_with_zeros_in_front():
+    first, second = KeyValueCache(5), KeyValueCache(5)
+    first.append(*torch.arange(1.0, 7).view(3, 1, 2, 1).expand(2, 3, 1, 2, 1))  # rows 1 2, 3 4, 5 6
+    second.append(*torch.full((2, 1, 1, 3, 1), 9.0))
+    first.align(torch.tensor([2, 0]), 3, second)
+    assert first.length == 3 and first.keys[:, 0, :3, 0].tolist() == [[0, 5, 6], [0, 1, 2], [9, 9, 9]]
+    first.align(torch.tensor([1]), 2)
+    assert first.length == 2 and first.values[:, 0, :2, 0].tolist() == [[1, 2]] and first.keys.shape == (1, 1, 5, 1)
+    empty = KeyValueCache(5)
+    empty.align(torch.zeros(0, dtype=torch.long), 3, second)
+    assert empty.length == 3 and torch.equal(empty.keys[:, :, :3], second.keys[:, :, :3])
+    for length, least in ((6, 0), (2, 3)):
+        with pytest.raises(ValueError, match=f"length must lie in {least} to the capacity 5, got {length}"):
+            first.align(torch.tensor([0]), length, second if least else None)

@@ -12,6 +12,7 @@ from tutorlib.layers import (
     prefix_causal_mask,
     scaled_dot_product_attention,
 )
+from tutorlib.layers.masks import row_places
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -229,3 +230,13 @@ def test_a_prefix_sees_itself_and_the_rest_is_causal(device):
     for prefix in (-1, 4):
         with pytest.raises(ValueError, match=f"prefix must lie in 0 to length=3, got {prefix}"):
             prefix_causal_mask(prefix, 3)
+
+
+def test_positions_are_counted_from_a_rows_first_token():
+    mask = torch.tensor([[False, False, True, True], [True, True, True, True]])
+    assert row_places(mask, 2, 4, 4).tolist() == [[0, 0, 0, 1], [0, 1, 2, 3]]
+    assert row_places(mask, 2, 1, 4).tolist() == [[1], [3]]  # the last column only, behind a cache
+    assert row_places(None, 2, 4, 4) is None
+    for wrong in (mask.long(), mask[:, :3], mask[:1]):
+        with pytest.raises(ValueError, match=r"padding_mask must be boolean of shape \(B, S\) = \(2, 4\)"):
+            row_places(wrong, 2, 4, 4)

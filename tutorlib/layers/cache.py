@@ -1,5 +1,6 @@
 """What decoding keeps between tokens: the keys and values of the positions already seen."""
 
+import torch
 from torch import Tensor
 
 from tutorlib.arguments import check_counts
@@ -37,6 +38,28 @@ class KeyValueCache:
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def shorten(self, length: int) -> None:
+        """Forget all positions from number `length` on, which a guess had filled. Raises ValueError if there are fewer."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length must lie in 0 to {self.length}, what the cache holds, got {length}")
+        self.length = length
+
+    def align(self, rows: Tensor, length: int, more: "KeyValueCache | None" = None) -> None:
+        """Keep `rows` (N,) and of each its last `length` positions; the rows of `more` join below.
+
+        All end at the last position. What a row lacks in front is filled with zeros, to be masked. Raises ValueError for a
+        length over the capacity, or below that of `more`, which would lose its first positions.
+        """
+        joining = 0 if more is None else more.length
+        if not joining <= length <= self.capacity:
+            raise ValueError(f"length must lie in {joining} to the capacity {self.capacity}, got {length}")
+        for name in ("keys", "values"):
+            parts = [_last(getattr(self, name)[rows, :, :self.length], length, self.capacity)] if self.length else []
+            if more is not None:
+                parts.append(_last(getattr(more, name)[:, :, :joining], length, self.capacity))
+            setattr(self, name, torch.cat(parts) if parts else None)  # (N + M, H_kv, capacity, K)
+        self.length = length
+
     def reorder(self, rows: Tensor) -> None:
         """Let row i continue from what row rows[i] has seen: rows (B,) of indices. Beam search needs it."""
         if self.keys is not None:
@@ -73,6 +96,14 @@ class RecurrentCache:
         """Let row i continue from what row rows[i] has seen: rows (B,) of indices."""
         if self.state is not None:
             self.state, self.tail = self.state[rows], self.tail[rows]
+
+
+def _last(kept: Tensor, length: int, capacity: int) -> Tensor:
+    """The last `length` positions of (N, H, T, K), zeros before the first, in room for `capacity`: (N, H, capacity, K)."""
+    room = kept.new_zeros(*kept.shape[:2], capacity, kept.size(3))
+    count = min(kept.size(2), length)
+    room[:, :, length - count:length] = kept[:, :, kept.size(2) - count:]
+    return room
 
 
 def _check_alike(name: str, new: Tensor, kept: Tensor, length: int) -> None:

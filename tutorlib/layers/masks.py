@@ -74,9 +74,7 @@ def join_padding(mask: Tensor | None, padding_mask: Tensor | None, batch: int, n
     """One mask out of a mask over pairs and a padding mask (B, S): what both allow. Raises ValueError on a wrong one."""
     if padding_mask is None:
         return mask
-    if padding_mask.dtype != torch.bool or padding_mask.shape != (batch, num_keys):
-        raise ValueError(f"padding_mask must be boolean of shape (B, S) = ({batch}, {num_keys}), True = a real token, got "
-                         f"{padding_mask.dtype} {tuple(padding_mask.shape)}")
+    _check_padding(padding_mask, batch, num_keys)
     padding_mask = padding_mask[:, None, None, :]  # (B, 1, 1, S)
     if mask is None:
         return padding_mask
@@ -88,10 +86,28 @@ def join_padding(mask: Tensor | None, padding_mask: Tensor | None, batch: int, n
     return mask & padding_mask if mask.dtype == torch.bool else mask.masked_fill(~padding_mask, float("-inf"))
 
 
+def row_places(padding_mask: Tensor | None, batch: int, num_queries: int, num_keys: int) -> Tensor | None:
+    """At which position of its own sequence each of the last `num_queries` columns stands: (B, T), counting real tokens only.
+
+    padding_mask (B, S) boolean, True = a real token; None where no row is padded, and then the columns are the positions. A
+    column of padding before the first token gets position 0, at which nobody looks. Raises ValueError on another mask.
+    """
+    if padding_mask is None:
+        return None
+    _check_padding(padding_mask, batch, num_keys)
+    return (padding_mask.cumsum(dim=1) - 1).clamp(min=0)[:, -num_queries:]  # (B, T)
+
+
 def _finite(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A floating-point mask in `dtype`, whose large numbers stay finite there; -inf stays -inf."""
     limits = torch.finfo(dtype)
     return mask.to(dtype).clamp(limits.min, limits.max).masked_fill(mask == float("-inf"), float("-inf"))
+
+
+def _check_padding(padding_mask: Tensor, batch: int, num_keys: int) -> None:
+    if padding_mask.dtype != torch.bool or padding_mask.shape != (batch, num_keys):
+        raise ValueError(f"padding_mask must be boolean of shape (B, S) = ({batch}, {num_keys}), True = a real token, got "
+                         f"{padding_mask.dtype} {tuple(padding_mask.shape)}")
 
 
 def _check_kind(mask: Tensor) -> None:

@@ -53,9 +53,15 @@ class LearnedPosition(nn.Module):
         self.table = nn.Parameter(torch.empty(max_length, width))  # (max_length, D)
         nn.init.normal_(self.table, std=0.02)
 
-    def forward(self, states: Tensor, offset: int = 0) -> Tensor:
-        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`. Raises ValueError beyond max_length."""
-        return _add_rows(states, self.table, offset)
+    def forward(self, states: Tensor, offset: int = 0, places: Tensor | None = None) -> Tensor:
+        """states (B, T, D) -> (B, T, D); the first one stands at position `offset`, or each at its own of `places` (B, T).
+
+        Raises ValueError beyond max_length.
+        """
+        if places is None:
+            return _add_rows(states, self.table, offset)
+        check_length(offset + states.size(1), self.table.size(0))  # no row has more positions than there are columns
+        return states + self.table[places]  # (B, T, D)
 
 
 def _add_rows(states: Tensor, table: Tensor, offset: int) -> Tensor:
@@ -88,15 +94,19 @@ class RotaryPosition(nn.Module):
         check_width("heads", heads, self.head_width)
         return turn(heads, self.rotation(heads, offset))
 
-    def rotation(self, states: Tensor, offset: int = 0) -> Rotation:
+    def rotation(self, states: Tensor, offset: int = 0, places: Tensor | None = None) -> Rotation:
         """Cosines and sines (T, K/2) for the positions of states (..., T, anything), in their dtype.
 
-        They are computed in float32, in which positions are exact. Raises ValueError for integer states.
+        With `places` (B, T), where rows stand at different ones, they are (B, 1, T, K/2), alike for all heads. They are
+        computed in float32, in which positions are exact. Raises ValueError for integer states.
         """
         check_floating("states", states)
-        place = torch.arange(offset, offset + states.size(-2), device=states.device)  # (T,)
         exponent = torch.arange(0, self.head_width, 2, device=states.device) / self.head_width  # (K/2,)
-        angle = place[:, None] * self.base ** -exponent  # (T, K/2)
+        if places is None:
+            places = torch.arange(offset, offset + states.size(-2), device=states.device)  # (T,)
+        else:
+            places = places[:, None]  # (B, 1, T)
+        angle = places[..., None] * self.base ** -exponent  # (T, K/2) or (B, 1, T, K/2)
         return angle.cos().to(states.dtype), angle.sin().to(states.dtype)
 
 

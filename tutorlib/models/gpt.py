@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tutorlib.layers import FeedForward, KeyValueCache, LayerNorm, LearnedPosition, MultiHeadAttention, TransformerLayer
 from tutorlib.layers.arguments import check_caches, check_config, check_tokens
+from tutorlib.layers.masks import row_places
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,22 @@ class GPT(nn.Module):
         if self.config.tie_output:
             self.output.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None, *, last_only: bool = False) -> Tensor:
+    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None, *, last_only: bool = False,
+                padding_mask: Tensor | None = None) -> Tensor:
         """tokens (B, T) integers -> logits (B, T, V): those at position t predict token t + 1 from tokens up to t.
 
         With a cache, `tokens` are the new ones only. With `last_only`, the logits are those of the last position, (B, 1, V).
+        padding_mask (B, S) boolean, True = a real token, covers the cached columns too: nobody looks at padding, and each row
+        counts its positions from its own first token. Logits at padding mean nothing.
         Raises ValueError for tokens outside the vocabulary and sequences over `max_length`.
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
         check_caches(cache, len(self.layers))
         seen = cache[0].length if cache else 0
-        states = self.dropout(self.position(self.embedding(tokens), seen))  # (B, T, D)
+        places = row_places(padding_mask, *tokens.shape, seen + tokens.size(1))  # (B, T)
+        states = self.dropout(self.position(self.embedding(tokens), seen, places))  # (B, T, D)
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
-            states = layer(states, causal=True, cache=layer_cache)  # (B, T, D)
+            states = layer(states, causal=True, padding_mask=padding_mask, cache=layer_cache)  # (B, T, D)
         states = states[:, -1:] if last_only else states  # the output layer is the dearest, and a prompt needs one row of it
         return self.output(self.norm(states))  # (B, T, V)
 

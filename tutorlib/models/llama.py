@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tutorlib.layers import GatedFeedForward, KeyValueCache, MultiHeadAttention, RMSNorm, RotaryPosition, TransformerLayer
 from tutorlib.layers.arguments import check_caches, check_config, check_length, check_tokens
+from tutorlib.layers.masks import row_places
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,13 @@ class Llama(nn.Module):
         if config.tie_output:
             self.output.weight = self.embedding.weight
 
-    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None, *, last_only: bool = False) -> Tensor:
+    def forward(self, tokens: Tensor, cache: list[KeyValueCache] | None = None, *, last_only: bool = False,
+                padding_mask: Tensor | None = None) -> Tensor:
         """tokens (B, T) integers -> logits (B, T, V): those at position t predict token t + 1 from tokens up to t.
 
         With a cache, `tokens` are the new ones only. With `last_only`, the logits are those of the last position, (B, 1, V).
+        padding_mask (B, S) boolean, True = a real token, covers the cached columns too: nobody looks at padding, and each row
+        counts its positions from its own first token. Logits at padding mean nothing.
         Raises ValueError for tokens outside the vocabulary and sequences over `max_length`.
         """
         check_tokens("tokens", tokens, self.config.vocabulary)
@@ -63,9 +67,11 @@ class Llama(nn.Module):
         check_length(seen + tokens.size(1), self.max_length)
         states = self.embedding(tokens)  # (B, T, D)
         rotaries = {layer.attention.rotary for layer in self.layers}  # one, unless a layer was given its own
-        rotations = {rotary: rotary.rotation(states, seen) for rotary in rotaries}  # (T, K/2) twice, once for all layers
+        places = row_places(padding_mask, *tokens.shape, seen + tokens.size(1))  # (B, T)
+        rotations = {rotary: rotary.rotation(states, seen, places) for rotary in rotaries}  # (T, K/2) twice, for all layers
         for layer, layer_cache in zip(self.layers, cache or [None] * len(self.layers), strict=True):
-            states = layer(states, causal=True, cache=layer_cache, rotation=rotations[layer.attention.rotary])  # (B, T, D)
+            states = layer(states, causal=True, padding_mask=padding_mask, cache=layer_cache,
+                           rotation=rotations[layer.attention.rotary])  # (B, T, D)
         states = states[:, -1:] if last_only else states  # as in `GPT`
         return self.output(self.norm(states))  # (B, T, V)
 
