@@ -1,13 +1,14 @@
-"""One small GPT on characters of the World English Bible, trained in many ways to write a number: which bits does training need?
+"""One small GPT on characters of the World English Bible, trained with many ways to write a number: which bits are needed?
 
     OMP_NUM_THREADS=1 python experiments/train_precision.py experiments/records/precision.json
 
 The ways to store a weight and to compute with it (`ARMS`), then a dial (`DIALS`): the bits of the fraction that are left of
 the stored weights, rounded to nearest or stochastically while all is computed in float32, or that are left of all numbers
-that a matrix product reads and gives, and of their gradients, while the weights stay in float32. Every run of a seed starts from
+that a matrix product reads and gives, and of their gradients, while the weights stay in float32. Each run of a seed starts from
 the same weights and reads the same batches in the same order. bfloat16 is PyTorch's own. float16 is float32 whose numbers are
 rounded at each linear map (`RoundedLinear`), since a CPU without instructions for it takes twenty times as long.
 
+Before them a step of models of several widths is timed, float32 against autocast, on the process's own clock.
 The record is written after every run; a second call goes on where it stopped.
 """
 
@@ -31,13 +32,22 @@ from tutorlib.records import missing, open_record, rounded, surroundings, write_
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy, warmup_linear
 from tutorlib.training.precision import (
-    BFLOAT16, LossScaler, MasterWeights, NumberFormat, RoundedLinear, RoundedWeights, round_stochastically, round_to)
+    BFLOAT16,
+    LossScaler,
+    MasterWeights,
+    NumberFormat,
+    RoundedLinear,
+    RoundedWeights,
+    round_stochastically,
+    round_to,
+)
 
-SEEDS, STEPS, WARM, BATCH, LENGTH, RATE = (0, 1, 2), 300, 15, 16, 64, 2e-3
+SEEDS, STEPS, WARM, BATCH, LENGTH, RATE = (0, 1, 2), 600, 30, 16, 64, 2e-3
 WIDTH, HEADS, LAYERS = 64, 4, 2
 ARMS = ("float32", "autocast", "bfloat16", "float32 moments", "stochastic", "master", "float16", "scaled")
 DIALS, BITS = ("nearest", "stochastic weights", "arithmetic"), (7, 5, 3, 2)
 EVERY, WINDOWS, FIRST = 20, 256, 4
+WIDTHS, ROUNDS = (32, 128, 512), 7  # of the models whose steps are timed
 
 
 class Run(NamedTuple):
@@ -62,6 +72,9 @@ def main() -> None:
     path, texts = parser.parse_args().record, load_texts()
     record = open_record(path, lambda: {"settings": settings(), **surroundings(),
                                         "first_losses": rounded(first_losses(texts), 5), "runs": []})
+    if "speed" not in record:
+        record["speed"] = rounded([timed(width) for width in WIDTHS])
+        write_record(path, record)
     for run in missing(plan(), record):
         record["runs"].append(run._asdict() | rounded(trained(texts, run)))
         write_record(path, record)
@@ -77,6 +90,25 @@ def plan() -> list[Run]:
     """The arms seed by seed, then the dials."""
     arms = [Run(arm, 0, seed) for seed in SEEDS for arm in ARMS]
     return arms + [Run(dial, bits, seed) for seed in SEEDS[:2] for bits in BITS for dial in DIALS]
+
+
+def timed(width: int) -> list[float]:
+    """Width, and how many times as long a step takes in float32 as in autocast: quartiles of rounds, one after the other."""
+    seed_everything(0)
+    model = GPT(GPTConfig(512, 128, width=width, num_heads=width // 32, num_layers=2))
+    optimizer, windows, ratios = adamw(model.parameters()), torch.randint(0, 512, (8, 129)), []
+    for place in range(ROUNDS + 1):
+        seconds = []
+        for fast in (False, True):
+            begun = time.process_time()
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                loss = token_cross_entropy(model(windows[:, :-1]), windows[:, 1:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seconds.append(time.process_time() - begun)
+        ratios += [seconds[0] / seconds[1]] if place else []  # the first round is for the caches
+    return [width, *torch.tensor(ratios).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()]
 
 
 def load_texts() -> Texts:
@@ -128,7 +160,7 @@ def prepared(model: GPT, run: Run) -> tuple[GPT, object, LossScaler]:
 
 
 def trained(texts: Texts, run: Run, steps: int = STEPS) -> dict:
-    """What a run gave: bits a character on held-out text, the curve, and which weights are still what they were at the start."""
+    """What a run gave: bits a character on held-out text, the curve, and which weights are still what they were."""
     begun = time.process_time()
     model, optimizer, scaler = prepared(new_model(texts.vocabulary, run.seed), run)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}

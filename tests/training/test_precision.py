@@ -298,6 +298,12 @@ def test_bytes_of_a_parameter():
 # -- refusals
 
 
+def in_half():
+    weight = nn.Parameter(torch.ones(1, dtype=torch.float16))
+    weight.grad = torch.ones_like(weight)
+    return weight
+
+
 @pytest.mark.parametrize("call, message", [
     (lambda: NumberFormat(9, 7), "exponent_bits must be at most 8, as in float32, got 9"),
     (lambda: NumberFormat(1, 7), "exponent_bits must be at least 2, got 1"),
@@ -311,6 +317,7 @@ def test_bytes_of_a_parameter():
     (lambda: LossScaler(backoff=1.0), r"backoff must lie in \(0, 1\), got 1.0"),
     (lambda: LossScaler(interval=0), "interval must be at least 1, got 0"),
     (lambda: LossScaler().step(SGD([nn.Parameter(torch.ones(1))])), "optimizer has no gradient"),
+    (lambda: LossScaler().step(SGD([in_half()])), "optimizer has gradients in float16"),
     (lambda: MasterWeights([], SGD), "weights must be at least one parameter, got none"),
     (lambda: layer_bytes(0, 8, 8, 1), "tokens must be at least 1, got 0"),
     (lambda: state_bytes(3, copies=-1), "copies must be at least 0, got -1")])

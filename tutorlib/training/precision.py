@@ -172,10 +172,15 @@ class LossScaler:
 
     @torch.no_grad()
     def step(self, optimizer: Optimizer, clip_norm: float = math.inf) -> bool:
-        """Unscale the gradients, cut them to `clip_norm`, take the step if all are finite, and say whether it was taken."""
+        """Unscale the gradients, cut them to `clip_norm`, take the step if all are finite, and say whether it was taken.
+
+        Raises ValueError where there are none, or some in float16: divided there, the small ones would be lost after all.
+        """
         weights = [w for group in optimizer.param_groups for w in group["params"] if w.grad is not None]
         if not weights:
             raise ValueError("optimizer has no gradient: expected scaled(loss).backward() before step")
+        if any(weight.grad.dtype == torch.float16 for weight in weights):
+            raise ValueError("optimizer has gradients in float16: expected float32 weights, rounded in the forward pass")
         for weight in weights:
             weight.grad /= self.scale
         finite = all(weight.grad.isfinite().all() for weight in weights)
