@@ -12,7 +12,6 @@ from torch.testing import assert_close
 
 from tests.closeness import assert_same, draw
 from tutorlib.layers import FeedForward, LayerNorm, MultiHeadAttention, TransformerLayer
-from tutorlib.layers.linears import replace_linears
 from tutorlib.models import MLP
 from tutorlib.training import constant, token_cross_entropy, train
 from tutorlib.training.precision import (
@@ -25,7 +24,6 @@ from tutorlib.training.precision import (
     MasterWeights,
     NumberFormat,
     Recomputed,
-    RoundedLinear,
     RoundedWeights,
     bits_of,
     kept_bytes,
@@ -103,31 +101,6 @@ def test_a_generator_repeats_the_draw():
     (1.25, torch.float8_e5m2, "0 01111 01")])
 def test_bits(value, dtype, bits):
     assert bits_of(value, dtype) == bits
-
-
-# -- arithmetic
-
-
-def test_a_rounded_linear_map_is_the_one_of_bfloat16():
-    torch.manual_seed(0)
-    layer, inputs = nn.Linear(24, 9, bias=False), draw(7, 24).requires_grad_()
-    ours = RoundedLinear(layer, partial(round_to, form=BFLOAT16))
-    given = draw(7, 9, seed=1)
-    found = torch.autograd.grad((ours(inputs) * given).sum(), (inputs, layer.weight))
-    with torch.autocast("cpu", torch.bfloat16):
-        peer = layer(inputs)
-    expected = torch.autograd.grad((peer * given).sum(), (inputs, layer.weight))
-    assert_close(ours(inputs), peer.float(), rtol=0.008, atol=0.001)  # sums in another order: one step of the format
-    for one, other in zip(found, expected, strict=True):
-        assert_close(one, other.float(), rtol=0.008, atol=0.001)
-        assert torch.equal(round_to(one, BFLOAT16), one), "a gradient has more bits"
-
-
-def test_a_rounded_linear_map_keeps_its_weights_and_bias():
-    layer = nn.Linear(3, 2)
-    ours = replace_linears(layer, partial(RoundedLinear, rounding=torch.zeros_like))
-    assert ours.weight is layer.weight and ours.bias is layer.bias
-    assert torch.equal(ours(draw(4, 3)), torch.zeros(4, 2))
 
 
 # -- loss scaling

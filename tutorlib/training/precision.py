@@ -111,39 +111,6 @@ def bits_of(value: float, dtype: torch.dtype) -> str:
     return f"{text[0]} {text[1:1 + form.exponent_bits]} {text[1 + form.exponent_bits:]}"
 
 
-class _Rounded(torch.autograd.Function):
-    """Numbers rounded on the way forward, their gradients on the way back."""
-
-    @staticmethod
-    def forward(context: Any, values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
-        context.rounding = rounding
-        return rounding(values)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return context.rounding(gradient), None
-
-
-class RoundedLinear(nn.Module):
-    """A linear layer as a multiplier of few bits would compute it: inputs, weights, products and all their gradients rounded.
-
-    `rounding` maps a float32 tensor to numbers of the format; the sums inside a product are in float32, as such multipliers
-    keep them. The weight and bias are those of `layer` and stay in float32. Made for `replace_linears`.
-    """
-
-    def __init__(self, layer: nn.Linear, rounding: Callable[[Tensor], Tensor]):
-        super().__init__()
-        self.weight, self.bias, self.rounding = layer.weight, layer.bias, rounding
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        def rounded(values: Tensor) -> Tensor:
-            return _Rounded.apply(values, self.rounding)
-
-        outputs = nn.functional.linear(rounded(inputs), rounded(self.weight), self.bias)  # (..., out)
-        return rounded(outputs)
-
-
 # -- loss scaling -----------------------------------------------------------------------------------------------------
 
 
