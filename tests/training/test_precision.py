@@ -23,7 +23,7 @@ from tutorlib.training.precision import (
     LossScaler,
     MasterWeights,
     NumberFormat,
-    Recomputed,
+    RecomputedLayer,
     RoundedWeights,
     bits_of,
     kept_bytes,
@@ -248,7 +248,7 @@ def test_recomputation_keeps_the_input_and_gives_the_same():
     model = layer(16, 2, 32)
     states = draw(2, 20, 16).requires_grad_()
     plain, kept = kept_bytes(lambda: model(states, causal=True), model)
-    again, less = kept_bytes(lambda: Recomputed(model)(states, causal=True), model)
+    again, less = kept_bytes(lambda: RecomputedLayer(model)(states, causal=True), model)
     assert less == states.numel() * 4 < kept / 8
     inputs = (states, *model.parameters())
     for one, other in zip(torch.autograd.grad(plain.square().sum(), inputs), torch.autograd.grad(again.square().sum(), inputs),

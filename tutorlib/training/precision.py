@@ -228,7 +228,7 @@ class RoundedWeights(MasterWeights):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-class Recomputed(nn.Module):
+class RecomputedLayer(nn.Module):
     """A module of which training keeps the inputs alone: what is inside is computed again on the way back (Chen et al. 2016).
 
     The same outputs and gradients, for one more forward pass.
