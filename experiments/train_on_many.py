@@ -33,7 +33,7 @@ from tutorlib.distributed.running import clip_norm, spread
 from tutorlib.distributed.sharded import bytes_held, load_pieces, save_pieces, shard
 from tutorlib.distributed.tensor import split, split_by_hand
 from tutorlib.models import GPT, GPTConfig
-from tutorlib.records import rounded, surroundings, write_record
+from tutorlib.records import surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy
 from tutorlib.training.loop import update
@@ -346,7 +346,7 @@ def time_rings(repeats: int = 15) -> dict:
     return {"bytes": sizes, "seconds": found, "processes": dist.get_world_size()}
 
 
-def time_steps(repeats: int = 9, rows: tuple[int, ...] = (2, 8, 32, 128)) -> dict:
+def time_steps(repeats: int = 7, rows: tuple[int, ...] = (2, 8, 32, 128)) -> dict:
     """Seconds of a step of the 6-layer GPT: one process with one thread, with two, and two processes in three ways."""
     found: dict[str, list[float]] = {}
     for number in rows:
@@ -408,7 +408,7 @@ def record() -> dict:
 
 def main() -> None:
     if len(sys.argv) == 1:
-        write_record(Path(__file__).parent / "records" / "distributed.json", rounded(record(), 10))
+        write_record(Path(__file__).parent / "records" / "distributed.json", record())
         return
     torch.set_num_threads(1)
     with joined():

@@ -62,3 +62,26 @@ def test_a_machine_with_fewer_gpus_than_processes_is_refused(monkeypatch):
 def test_wrong_numbers_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         launch("tutorlib", **wrong)
+
+
+def test_the_command_lines_ways_are_those_of_the_room():
+    from tutorlib.command_line import parse
+    from tutorlib.distributed.running import WAYS
+
+    for way in WAYS:
+        assert parse(["train", "--parallel", way])[1].parallel == way
+    with pytest.raises(SystemExit):
+        parse(["train", "--parallel", "pipeline"])
+
+
+def test_wrong_ways_and_dropped_heads_are_refused(monkeypatch):
+    from tutorlib.distributed.running import spread
+    from tutorlib.models import GPT, GPTConfig
+
+    monkeypatch.delenv("RANK", raising=False)
+    gpt = GPT(GPTConfig(vocabulary=5, max_length=4, width=8, num_heads=2, num_layers=1, dropout=0.1))
+    with joined():
+        with pytest.raises(ValueError, match="way must be one of data, sharded, tensor, got 'pipeline'"):
+            spread(gpt, lambda step: (torch.zeros(2, 2),), "pipeline")
+        with pytest.raises(ValueError, match='model must have no dropout in the way "tensor"'):
+            spread(gpt, lambda step: (torch.zeros(2, 2),), "tensor")
