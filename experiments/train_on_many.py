@@ -10,7 +10,6 @@ processes), `time` (rings of many sizes, and steps of many batches).
 
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from tutorlib.distributed.running import clip_norm, spread
 from tutorlib.distributed.sharded import bytes_held, load_pieces, save_pieces, shard
 from tutorlib.distributed.tensor import split, split_by_hand
 from tutorlib.models import GPT, GPTConfig
-from tutorlib.records import surroundings, write_record
+from tutorlib.records import open_record, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy
 from tutorlib.training.loop import update
@@ -88,7 +87,7 @@ def farthest(ours: list[Tensor], theirs: list[Tensor]) -> float:
 
 def show() -> dict:
     return {"processes": dist.get_world_size(), "sums": sums(), "gradients": gradients(), "memory": memory(),
-            "tensor": tensor_parallel(), "stages": stages(), "schedules": schedules((8,), 1)}
+            "tensor": tensor_parallel(), "stages": stages()}
 
 
 def sums() -> dict:
@@ -127,18 +126,24 @@ def gradients() -> dict:
 
 
 def memory() -> dict:
-    """Bytes that each process holds after a step, and the peak that a second one adds."""
+    """Bytes that each process holds after two steps, and the peak that a third one adds; DDP makes buffers in the second."""
     found = {}
     for way in ("data", "sharded"):
         parts = spread(new_gpt(128, 6), text_batches(), way)
         optimizer, loss = adam(parts.model), parts.loss(loss_of)
-        update(parts.model, parts.batches, loss, optimizer, 0, clip=clip_norm)
+        for number in (0, 1):
+            update(parts.model, parts.batches, loss, optimizer, number, clip=clip_norm)
         held = bytes_held(parts.model, optimizer)
         def step(parts=parts, loss=loss, optimizer=optimizer):
-            return update(parts.model, parts.batches, loss, optimizer, 1, clip=clip_norm)
+            return update(parts.model, parts.batches, loss, optimizer, 2, clip=clip_norm)
         found[way] = {name: everywhere(size) for name, size in held.items()} | {"peak": everywhere(peak_memory(step)[1])}
-    model = new_gpt(128, 6)
-    layer = sum(map(torch.numel, model.layers[0].parameters()))
+    model, batches = new_gpt(128, 6), text_batches()
+    layer, optimizer = sum(map(torch.numel, model.layers[0].parameters())), adam(model)
+    def alone(step):
+        return update(model, lambda number: own_rows(batches(number)), loss_of, optimizer, step)
+    for number in (0, 1):
+        alone(number)  # one process with the same rows
+    found["alone"] = {"peak": everywhere(peak_memory(lambda: alone(2))[1])}
     return found | {"parameters": sum(map(torch.numel, model.parameters())), "layer": layer}
 
 
@@ -328,7 +333,7 @@ def timed() -> dict:
     return {"rings": time_rings(), "steps": time_steps()}
 
 
-def time_rings(repeats: int = 15) -> dict:
+def time_rings(repeats: int = 60) -> dict:
     sizes = [2**power for power in range(10, 25, 2)]  # bytes
     found = {}
     for name, reduce in (("ours", ring_all_reduce), ("gloo", dist.all_reduce)):
@@ -346,26 +351,28 @@ def time_rings(repeats: int = 15) -> dict:
     return {"bytes": sizes, "seconds": found, "processes": dist.get_world_size()}
 
 
-def time_steps(repeats: int = 7, rows: tuple[int, ...] = (2, 8, 32, 128)) -> dict:
-    """Seconds of a step of the 6-layer GPT: one process with one thread, with two, and two processes in three ways."""
+def time_steps(repeats: int = 9, rows: tuple[int, ...] = (2, 8, 32)) -> dict:
+    """A step of the 6-layer GPT: one process, and two in three ways, each with one thread.
+
+    Seconds on the clock, the least and the median, and seconds of the processor that the busier process took.
+    """
     found: dict[str, list[float]] = {}
     for number in rows:
-        runs = {"one thread": (alone(number), 1), "two threads": (alone(number), 2)}
-        runs |= {way: (divided(number, way), 1) for way in ("data", "sharded", "tensor")}
-        walls = {name: [] for name in runs}
+        runs = {"alone": alone(number)} | {way: divided(number, way) for way in ("data", "sharded", "tensor")}
+        walls, works = {name: [] for name in runs}, {name: [] for name in runs}
         for turn in range(repeats):
-            for name, (step, threads) in runs.items():
-                torch.set_num_threads(threads)
+            for name, step in runs.items():
                 dist.barrier()
-                start = time.perf_counter()
-                if dist.get_rank() == 0 or "thread" not in name:
+                start, work = time.perf_counter(), time.process_time()
+                if dist.get_rank() == 0 or name != "alone":
                     step(turn)
+                works[name].append(time.process_time() - work)
                 dist.barrier()
                 walls[name].append(time.perf_counter() - start)
-        torch.set_num_threads(1)
         for name in runs:
             found.setdefault(name, []).append(min(walls[name][1:]))
             found.setdefault(f"{name}, median", []).append(median(walls[name][1:]))
+            found.setdefault(f"{name}, processor", []).append(max(everywhere(min(works[name][1:]))))
     model = new_gpt(128, 6)
     return {"rows": rows, "seconds": found, "parameters": sum(map(torch.numel, model.parameters()))}
 
@@ -387,28 +394,41 @@ def divided(rows: int, way: str):
 PARTS = {"show": show, "schedules": schedules, "survive": survive, "go_on": go_on, "time": timed}
 
 
-def record() -> dict:
-    """Every part in processes of its own; the run that is killed goes on in one process, then in four."""
-    begun, tool = time.perf_counter(), str(Path(__file__).resolve())
-    def part(processes: int, *arguments: object, restarts: int = 0) -> dict:
-        return json.loads(launch(tool, processes, *arguments, restarts=restarts, timeout=1800).splitlines()[-1])
-    shown = part(4, "show") | {"schedules": part(4, "schedules")}
+def run_part(processes: int, *arguments: object, restarts: int = 0) -> dict:
+    tool = str(Path(__file__).resolve())
+    return json.loads(launch(tool, processes, *arguments, restarts=restarts, timeout=1800).splitlines()[-1])
+
+
+def killed_and_gone_on() -> dict:
+    """The run that is killed goes on in one process, then in four."""
     with tempfile.TemporaryDirectory() as folder:
-        survived = part(2, "survive", folder, restarts=1)
-        on_one, on_four = part(1, "go_on", folder, 30), part(4, "go_on", folder, 40)
+        found = run_part(2, "survive", folder, restarts=1)
+        on_one, on_four = run_part(1, "go_on", folder, 30), run_part(4, "go_on", folder, 40)
         wanted, losses = unbroken_alone(40)
         ended = torch.load(Path(folder) / "after-40.pt", weights_only=True)
         apart = farthest(list(ended.values()), [wanted[name] for name in ended])
-    timing = part(2, "time")
-    return {"kind": "launches of 1, 2 and 4 processes on one machine, gloo", "seed": SEED, "surroundings": surroundings(),
-            "cores": os.cpu_count(), "system": platform.system(), "show": shown, "survive": survived,
-            "go_on": {"one": on_one, "four": on_four, "alone": losses, "apart": apart}, "time": timing,
-            "seconds": round(time.perf_counter() - begun)}
+    return found | {"one": on_one, "four": on_four, "alone": losses, "apart": apart}
+
+
+RECORDED = {"show": lambda: run_part(4, "show"), "schedules": lambda: run_part(4, "schedules"),
+            "survive": killed_and_gone_on, "time": lambda: run_part(2, "time")}
+
+
+def record(path: Path) -> None:
+    """Run the parts that the record lacks; to have one again, take it out."""
+    found = open_record(path, lambda: {"kind": "launches of 1, 2 and 4 processes on one machine, gloo", "seed": SEED,
+                                       "surroundings": surroundings(), "cores": os.cpu_count(), "seconds": {}})
+    for name, part in RECORDED.items():
+        if name not in found:
+            begun = time.perf_counter()
+            found[name] = part()
+            found["seconds"][name] = round(time.perf_counter() - begun)
+            write_record(path, found)
 
 
 def main() -> None:
     if len(sys.argv) == 1:
-        write_record(Path(__file__).parent / "records" / "distributed.json", record())
+        record(Path(__file__).parent / "records" / "distributed.json")
         return
     torch.set_num_threads(1)
     with joined():

@@ -19,6 +19,13 @@ def test_a_link_is_found_from_its_times(processes, latency, bandwidth):
     assert found.latency == pytest.approx(latency, rel=1e-4) and found.bandwidth == pytest.approx(bandwidth, rel=1e-4)
 
 
+def test_a_short_message_counts_as_much_as_a_long_one():
+    """A tenth too slow at 100 MB, which is 1,000 latencies, leaves the latency where it was."""
+    sizes = [1e3, 2e3, 1e8, 2e8]
+    times = [ring_seconds(size, 2, LINK) * (1.1 if size == 2e8 else 1) for size in sizes]
+    assert fit_link(sizes, times, 2).latency == pytest.approx(1e-4, rel=0.02)
+
+
 def test_a_ring_of_one_sends_nothing_and_of_many_twice():
     assert ring_bytes(100, 1) == 0 and ring_seconds(100, 1, LINK) == 0
     assert ring_bytes(100, 2) == 100 and ring_bytes(100, 4) == 150 and 199 < ring_bytes(100, 1024) < 200

@@ -78,6 +78,8 @@ def test_orders_that_wait_for_one_another_are_refused():
     first, second = [Work("B", 0), Work("F", 0)], [Work("F", 0), Work("B", 0)]
     with pytest.raises(ValueError, match="orders wait for one another: after 0 passes no stage can go on"):
         simulate([first, second])
+    with pytest.raises(ValueError, match="after 0 passes"):  # backward before its own forward
+        simulate([first])
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])

@@ -30,15 +30,15 @@ def test_what_was_sent_and_held_are_the_formulas(record):
 def test_the_killed_run_is_the_unbroken_one(record):
     found = record["survive"]
     assert (found["attempt"], found["killed at"], found["started from"], found["differ"]) == (1, 13, 10, 0)
-    assert found["losses"] == found["unbroken"][10:] and record["go_on"]["apart"] < 1e-6
-    losses = [*found["unbroken"], *record["go_on"]["one"]["losses"], *record["go_on"]["four"]["losses"]]
-    assert losses == pytest.approx(record["go_on"]["alone"], abs=TOLERANCE)
+    assert found["losses"] == found["unbroken"][10:] and found["apart"] < 1e-6
+    losses = [*found["unbroken"], *found["one"]["losses"], *found["four"]["losses"]]
+    assert losses == pytest.approx(found["alone"], abs=TOLERANCE)
 
 
 def test_the_first_losses_come_out_again(program, record, tmp_path):
     """Three steps in one process by plain means, and the same by the sharded run of the script, in a world of one."""
     weights, losses = program["unbroken_alone"](3)
-    assert losses == pytest.approx(record["go_on"]["alone"][:3], abs=TOLERANCE)
+    assert losses == pytest.approx(record["survive"]["alone"][:3], abs=TOLERANCE)
     with joined():
         model, started, again = program["sharded_run"](tmp_path, 3)
         for name, value in program["whole_state"](model).items():
@@ -47,7 +47,7 @@ def test_the_first_losses_come_out_again(program, record, tmp_path):
 
 
 def test_pipelines_wait_no_less_than_the_formula(record):
-    found = record["show"]["schedules"]
+    found = record["schedules"]
     for shares in found["idle"].values():
         for number, share in zip(found["microbatches"], shares):
             assert share is None or share > bubble(4, number) - 0.01  # sleeping takes at least its time
