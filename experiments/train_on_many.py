@@ -26,11 +26,11 @@ from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
 from tutorlib.device import peak_memory
 from tutorlib.distributed.data_parallel import average_gradients, own_rows, ring_all_reduce, star_all_reduce
-from tutorlib.distributed.launch import joined, launch
+from tutorlib.distributed.launch import launch, process_group
 from tutorlib.distributed.pipeline import stage_of
-from tutorlib.distributed.running import clip_norm, spread
+from tutorlib.distributed.running import clip_norm, divide
 from tutorlib.distributed.sharded import bytes_held, load_pieces, save_pieces, shard
-from tutorlib.distributed.tensor import split, split_by_hand
+from tutorlib.distributed.tensor import split_by_hand, split_layers
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.records import open_record, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
@@ -129,7 +129,7 @@ def memory() -> dict:
     """Bytes that each process holds after two steps, and the peak that a third one adds; DDP makes buffers in the second."""
     found = {}
     for way in ("data", "sharded"):
-        parts = spread(new_gpt(128, 6), text_batches(), way)
+        parts = divide(new_gpt(128, 6), text_batches(), way)
         optimizer, loss = adam(parts.model), parts.loss(loss_of)
         for number in (0, 1):
             update(parts.model, parts.batches, loss, optimizer, number, clip=clip_norm)
@@ -161,7 +161,7 @@ def tensor_parallel() -> dict:
         own.backward()
     finally:
         dist.all_reduce = plain
-    theirs = split(new_gpt())
+    theirs = split_layers(new_gpt())
     loss_of(theirs, batch).backward()
     theirs = {name: parameter.grad.full_tensor() if hasattr(parameter.grad, "full_tensor") else parameter.grad
               for name, parameter in theirs.named_parameters()}
@@ -384,7 +384,7 @@ def alone(rows: int):
 
 
 def divided(rows: int, way: str):
-    parts = spread(new_gpt(128, 6), text_batches(rows), way)
+    parts = divide(new_gpt(128, 6), text_batches(rows), way)
     optimizer, loss = adam(parts.model), parts.loss(loss_of)
     return lambda step: update(parts.model, parts.batches, loss, optimizer, step, clip=clip_norm)
 
@@ -431,7 +431,7 @@ def main() -> None:
         record(Path(__file__).parent / "records" / "distributed.json")
         return
     torch.set_num_threads(1)
-    with joined():
+    with process_group():
         found = PARTS[sys.argv[1]](*sys.argv[2:])
         if dist.get_rank() == 0:
             print(json.dumps(found))

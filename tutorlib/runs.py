@@ -56,9 +56,9 @@ def train_model(options: TrainOptions) -> None:
             raise ValueError(f"torchrun has started {processes} processes; --parallel data, sharded or tensor says what is "
                              "divided among them")
         return _train(options, device)
-    from tutorlib.distributed.launch import joined  # PyTorch's distributed parts take seconds to load: only where needed
+    from tutorlib.distributed.launch import process_group  # PyTorch's distributed parts take seconds to load: only where needed
 
-    with joined(device.type) as world, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if world.rank else sys.stdout):
+    with process_group(device.type) as world, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if world.rank else sys.stdout):
         return _train(replace(options, progress=options.progress and world.rank == 0), world.device)
 
 
@@ -240,9 +240,9 @@ def _divided(model: nn.Module, batches: RandomWindows, options: TrainOptions) ->
     """Batches, loss and the loop's parts as they are in one process, or divided; the model is then divided in place."""
     if options.parallel is None:
         return batches, _loss, {}
-    from tutorlib.distributed.running import spread
+    from tutorlib.distributed.running import divide
 
-    divided = spread(model, batches, options.parallel, options.seed)
+    divided = divide(model, batches, options.parallel, options.seed)
     return divided.batches, divided.loss(_loss), divided.parts
 
 

@@ -5,12 +5,12 @@ import torch
 import torch.distributed as dist
 
 from tutorlib.distributed.data_parallel import average_gradients, ring_all_reduce, star_all_reduce
-from tutorlib.distributed.launch import joined, launch
+from tutorlib.distributed.launch import launch, process_group
 
 
 def test_without_torchrun_one_process_is_the_world(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with joined() as world:
+    with process_group() as world:
         assert world == (0, 1, torch.device("cpu"))
         values = torch.arange(3.0)
         assert ring_all_reduce(values) == star_all_reduce(values) == 0 and values.tolist() == [0, 1, 2]
@@ -22,22 +22,22 @@ def test_without_torchrun_one_process_is_the_world(monkeypatch):
 
 def test_a_group_that_is_there_is_used_and_kept(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with joined():
-        with joined() as world:
+    with process_group():
+        with process_group() as world:
             assert world.size == 1
         assert dist.is_initialized()
 
 
 def test_a_group_is_left_where_the_work_fails(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(KeyError), joined():
+    with pytest.raises(KeyError), process_group():
         raise KeyError
     assert not dist.is_initialized()
 
 
 def test_what_is_no_vector_is_refused(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
-    with joined():
+    with process_group():
         for wrong in (torch.zeros(2, 2), torch.zeros(4, 2)[:, 0]):
             with pytest.raises(ValueError, match=r"values must be a contiguous vector \(n,\), got the shape"):
                 ring_all_reduce(wrong)
@@ -45,13 +45,13 @@ def test_what_is_no_vector_is_refused(monkeypatch):
 
 def test_devices_that_cannot_send_are_refused():
     said = "device must be cpu or cuda, between which processes can send, got 'meta'"
-    with pytest.raises(ValueError, match=said), joined("meta"):
+    with pytest.raises(ValueError, match=said), process_group("meta"):
         pass
 
 
 def test_a_machine_with_fewer_gpus_than_processes_is_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
-    with pytest.raises(ValueError, match="expected one for each process of a machine, and process"), joined("cuda"):
+    with pytest.raises(ValueError, match="expected one for each process of a machine, and process"), process_group("cuda"):
         pass
 
 
@@ -75,13 +75,13 @@ def test_the_command_lines_ways_are_those_of_the_room():
 
 
 def test_wrong_ways_and_dropped_heads_are_refused(monkeypatch):
-    from tutorlib.distributed.running import spread
+    from tutorlib.distributed.running import divide
     from tutorlib.models import GPT, GPTConfig
 
     monkeypatch.delenv("RANK", raising=False)
     gpt = GPT(GPTConfig(vocabulary=5, max_length=4, width=8, num_heads=2, num_layers=1, dropout=0.1))
-    with joined():
+    with process_group():
         with pytest.raises(ValueError, match="way must be one of data, sharded, tensor, got 'pipeline'"):
-            spread(gpt, lambda step: (torch.zeros(2, 2),), "pipeline")
+            divide(gpt, lambda step: (torch.zeros(2, 2),), "pipeline")
         with pytest.raises(ValueError, match='model must have no dropout in the way "tensor"'):
-            spread(gpt, lambda step: (torch.zeros(2, 2),), "tensor")
+            divide(gpt, lambda step: (torch.zeros(2, 2),), "tensor")

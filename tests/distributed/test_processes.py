@@ -12,7 +12,7 @@ import torch
 
 from tutorlib import runs
 from tutorlib.command_line import main
-from tutorlib.distributed.launch import joined, launch
+from tutorlib.distributed.launch import launch, process_group
 from tutorlib.distributed.sharded import bytes_a_process
 from tutorlib.training import load_checkpoint
 
@@ -37,7 +37,7 @@ def two(folder):
 @pytest.fixture(scope="module")
 def one(folder, two):
     """This process alone goes on from what two left."""
-    with joined():
+    with process_group():
         return runpy.run_path(WORKER)["pieces"](str(folder), "3", "6")
 
 

@@ -10,10 +10,10 @@ import torch.distributed as dist
 
 from tutorlib.command_line import main
 from tutorlib.distributed.data_parallel import average_gradients, exchange, own_rows, ring_all_reduce, star_all_reduce
-from tutorlib.distributed.launch import joined
-from tutorlib.distributed.running import clip_norm, spread
+from tutorlib.distributed.launch import process_group
+from tutorlib.distributed.running import clip_norm, divide
 from tutorlib.distributed.sharded import bytes_held, load_pieces, save_pieces, shard
-from tutorlib.distributed.tensor import split, split_by_hand
+from tutorlib.distributed.tensor import split_by_hand, split_layers
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.training import token_cross_entropy
 from tutorlib.training.loop import update
@@ -102,7 +102,7 @@ def ways() -> dict:
     whole = {name: value.detach() for name, value in model.named_parameters()}
     found = {}
     for way in ("data", "sharded", "tensor"):
-        parts = spread(new_gpt(), batches, way)
+        parts = divide(new_gpt(), batches, way)
         optimizer = adam(parts.model)
         steps = trained(parts.model, optimizer, parts.batches, parts.loss(loss_of), range(5), clip=clip_norm)
         found[way] = {"numbers": max(abs(a - b) for ours, theirs in zip(steps, alone) for a, b in zip(ours, theirs)),
@@ -118,7 +118,7 @@ def by_hand() -> dict:
     torch.optim.SGD(model.parameters(), lr=1.0).step(lambda: loss_of(model, batches(0)).backward())
     whole = {name: value.detach() for name, value in model.named_parameters()}
     ours = split_by_hand(new_gpt(), dist.get_rank(), dist.get_world_size())
-    for name, made in (("by hand", ours), ("split", split(new_gpt()))):
+    for name, made in (("by hand", ours), ("split", split_layers(new_gpt()))):
         torch.optim.SGD(made.parameters(), lr=1.0, foreach=False).step(lambda made=made: loss_of(made, batches(0)).backward())
         own = {key: full(value.detach()) for key, value in made.named_parameters()}
         found[name] = max(everywhere(max((value - cut(whole[key], value)).abs().max().item() for key, value in own.items())))
@@ -134,7 +134,7 @@ def cut(whole, like):
 
 def dropped() -> dict:
     """Dropout belongs to the step and the process, not to what was drawn before."""
-    parts = spread(new_gpt(dropout=0.5), batches, "data", seed=3)
+    parts = divide(new_gpt(dropout=0.5), batches, "data", seed=3)
     def loss(step):
         own = parts.batches(step)
         return loss_of(parts.model, own).item()
@@ -162,9 +162,9 @@ def refusals() -> dict:
     gated = new_gpt()
     gated.layers[0].feed_forward = torch.nn.Linear(16, 16)
     wrong = {"rows": lambda: own_rows((torch.zeros(2 * size + 1, 3),)),
-             "heads": lambda: split(new_gpt(num_heads=1)), "hidden": lambda: split(new_gpt(hidden=2 * size + 1)),
-             "by hand": lambda: split_by_hand(new_gpt(num_heads=1), 0, size), "layer": lambda: split(gated),
-             "batch": lambda: spread(new_gpt(), lambda step: (torch.zeros(size + 1, 8),) * 2, "data")}
+             "heads": lambda: split_layers(new_gpt(num_heads=1)), "hidden": lambda: split_layers(new_gpt(hidden=2 * size + 1)),
+             "by hand": lambda: split_by_hand(new_gpt(num_heads=1), 0, size), "layer": lambda: split_layers(gated),
+             "batch": lambda: divide(new_gpt(), lambda step: (torch.zeros(size + 1, 8),) * 2, "data")}
     for name, call in wrong.items():
         try:
             call()
@@ -210,7 +210,7 @@ def some(folder: str) -> dict:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined():
+    with process_group():
         answers = globals()[sys.argv[1]](*sys.argv[2:])
         if dist.get_rank() == 0:
             print(f"\n{json.dumps(answers)}")

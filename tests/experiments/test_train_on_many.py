@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tutorlib.distributed.costs import ring_bytes
-from tutorlib.distributed.launch import joined
+from tutorlib.distributed.launch import process_group
 from tutorlib.distributed.pipeline import bubble
 from tutorlib.distributed.sharded import bytes_a_process
 
@@ -39,7 +39,7 @@ def test_the_first_losses_come_out_again(program, record, tmp_path):
     """Three steps in one process by plain means, and the same by the sharded run of the script, in a world of one."""
     weights, losses = program["unbroken_alone"](3)
     assert losses == pytest.approx(record["survive"]["alone"][:3], abs=TOLERANCE)
-    with joined():
+    with process_group():
         model, started, again = program["sharded_run"](tmp_path, 3)
         for name, value in program["whole_state"](model).items():
             torch.testing.assert_close(value, weights[name], atol=1e-9, rtol=0)

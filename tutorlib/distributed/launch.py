@@ -29,7 +29,7 @@ class World(NamedTuple):
 
 
 @contextmanager
-def joined(device: str = "cpu", *, patience: float = PATIENCE) -> Iterator[World]:
+def process_group(device: str = "cpu", *, patience: float = PATIENCE) -> Iterator[World]:
     """Be one of the processes that torchrun has started; without torchrun, the only one.
 
     Messages go through gloo, and through nccl where the device is "cuda", of which each process of a machine gets its own. A

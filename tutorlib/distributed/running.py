@@ -20,13 +20,13 @@ from torch.utils._pytree import tree_map_only
 from tutorlib.data.batches import numbered_generator
 from tutorlib.distributed.data_parallel import own_rows
 from tutorlib.distributed.sharded import own_part, shard
-from tutorlib.distributed.tensor import split
+from tutorlib.distributed.tensor import split_layers
 from tutorlib.training.resuming import read_run, restore_random, save_run
 
 WAYS = ("data", "sharded", "tensor")
 
 
-class Spread(NamedTuple):
+class Divided(NamedTuple):
     """The parts of a run that differ on many processes; `training.train` takes them."""
 
     model: nn.Module  # what the optimizer moves and a checkpoint holds
@@ -44,12 +44,12 @@ class Spread(NamedTuple):
         return of_all
 
 
-def spread(model: nn.Module, batches: Callable[[int], tuple[Tensor, ...]], way: str, seed: int = 0) -> Spread:
+def divide(model: nn.Module, batches: Callable[[int], tuple[Tensor, ...]], way: str, seed: int = 0) -> Divided:
     """Divide a run over the processes of the group: way "data", "sharded" or "tensor".
 
     The model is the same everywhere at first, and `batches(step)` is the whole batch, the same everywhere. In "data" and
     "sharded" each process takes its rows of it, in "tensor" all of them. Dropout is drawn anew for each step and process,
-    from `seed`, so that a resumed run draws the same. Make the optimizer of `Spread.model` afterwards. Raises ValueError for
+    from `seed`, so that a resumed run draws the same. Make the optimizer of `Divided.model` afterwards. Raises ValueError for
     another way, or where the model or the batch cannot be divided.
     """
     if way not in WAYS:
@@ -57,8 +57,8 @@ def spread(model: nn.Module, batches: Callable[[int], tuple[Tensor, ...]], way: 
     if way == "tensor":
         if any(module.p for module in model.modules() if isinstance(module, nn.Dropout)):
             raise ValueError('model must have no dropout in the way "tensor": processes would drop different states')
-        split(model)
-        return Spread(model, model, batches, PARTS)
+        split_layers(model)
+        return Divided(model, model, batches, PARTS)
     own_rows(batches(0))  # refuses what does not divide
     rank, size = dist.get_rank(), dist.get_world_size()
 
@@ -66,7 +66,7 @@ def spread(model: nn.Module, batches: Callable[[int], tuple[Tensor, ...]], way: 
         torch.manual_seed(numbered_generator(seed, step * size + rank).initial_seed())
         return own_rows(batches(step))
 
-    return Spread(model, DistributedDataParallel(model) if way == "data" else shard(model), rows, PARTS)
+    return Divided(model, DistributedDataParallel(model) if way == "data" else shard(model), rows, PARTS)
 
 
 def clip_norm(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

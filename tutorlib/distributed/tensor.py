@@ -77,7 +77,7 @@ def split_by_hand(model: nn.Module, rank: int, size: int) -> nn.Module:
     """The model, changed in place, with `ColumnParallel` and `RowParallel` in every layer: the form to be read.
 
     Query, key and value share one `Enter`, so that a layer sums four times a step: twice forward, twice backward. Raises
-    ValueError as `split` does.
+    ValueError as `split_layers` does.
     """
     check_heads(model, size)
     for layer in model.layers:
@@ -90,7 +90,7 @@ def split_by_hand(model: nn.Module, rank: int, size: int) -> nn.Module:
     return model
 
 
-def split(model: nn.Module, mesh: DeviceMesh | None = None) -> nn.Module:
+def split_layers(model: nn.Module, mesh: DeviceMesh | None = None) -> nn.Module:
     """The same by PyTorch's own `parallelize_module`, whose parameters know that they are pieces of a whole.
 
     Make the optimizer afterwards, with `foreach=False`: whole parameters and pieces are not mixed in one call. Raises
