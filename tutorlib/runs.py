@@ -58,7 +58,8 @@ def train_model(options: TrainOptions) -> None:
         return _train(options, device)
     from tutorlib.distributed.launch import process_group  # PyTorch's distributed parts take seconds to load: only where needed
 
-    with process_group(device.type) as world, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere if world.rank else sys.stdout):
+    with process_group(device.type) as world, open(os.devnull, "w") as nowhere, redirect_stdout(
+            nowhere if world.rank else sys.stdout):
         return _train(replace(options, progress=options.progress and world.rank == 0), world.device)
 
 
