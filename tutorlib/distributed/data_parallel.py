@@ -64,7 +64,8 @@ def average_gradients(model: nn.Module) -> int:
     whole = torch.cat([gradient.flatten() for gradient in gradients])  # (n,)
     sent = ring_all_reduce(whole)
     whole /= dist.get_world_size()
-    for gradient, part in zip(gradients, whole.split([gradient.numel() for gradient in gradients]), strict=True):
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, whole.split(sizes), strict=True):
         gradient.copy_(part.view_as(gradient))
     return sent
 
