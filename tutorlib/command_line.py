@@ -26,7 +26,9 @@ TRAIN = """examples:
   python -m tutorlib train --checkpoint run.pt --tokenizer bpe --vocabulary 2048 --width 256 --layers 6 --steps 5000
       a larger one that is kept; run the same command again and it goes on where it stopped
   python -m tutorlib train --data notes.txt --model llama --key-value-heads 2 --checkpoint notes.pt
-      a Llama on your own text"""
+      a Llama on your own text
+  torchrun --nproc-per-node 2 -m tutorlib train --parallel data --checkpoint run.pt
+      on two processes; the file is the same, and any number of processes goes on from it"""
 EVALUATE = """examples:
   python -m tutorlib evaluate run.pt
       on the held-out part of the text it was trained on
@@ -126,7 +128,8 @@ def _training_options(parser: argparse.ArgumentParser) -> None:
         "clip": (_number("a number above 0, or inf", lambda x: x > 0), "the norm to which a longer gradient is cut"),
         "seed": (_seed, "of weights, windows and dropout"),
         "device": DEVICE,
-        "dtype": (tuple(DTYPES), "bfloat16 is mixed precision")})
+        "dtype": (tuple(DTYPES), "bfloat16 is mixed precision"),
+        "parallel": (("data", "sharded", "tensor"), "on many processes, which torchrun starts: what is divided among them")})
     files = parser.add_argument_group("what is kept and shown")
     _options(files, TrainOptions, {
         "checkpoint": (str, "the file that keeps the model; where it exists, the run goes on from it"),

@@ -28,6 +28,7 @@ class TrainOptions:
     seed: int = 0
     device: str | None = None
     dtype: str = "float32"
+    parallel: str | None = None
     checkpoint: str | None = None
     checkpoint_every: int = 100
     held_out_tokens: int | None = None

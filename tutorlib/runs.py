@@ -7,9 +7,11 @@ and its tokenizer again, and says which text it was.
 
 import hashlib
 import math
+import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -40,14 +42,29 @@ from tutorlib.training.loop import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REAL = ("smollm2",)  # models of `pretrained.load` that predict the next token
-NOT_OF_THE_RUN = {"device", "checkpoint", "checkpoint_every", "held_out_tokens", "progress"}
+NOT_OF_THE_RUN = {"device", "checkpoint", "checkpoint_every", "held_out_tokens", "progress", "parallel"}
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
 def train_model(options: TrainOptions) -> None:
-    device, text, path = _device(options), _read(options.data), options.checkpoint
+    """In this process alone, or as one of those that torchrun has started, of which the first prints."""
+    device, processes = _device(options), int(os.environ.get("WORLD_SIZE", 1))
+    if options.parallel is None:
+        if processes > 1:
+            raise ValueError(f"torchrun has started {processes} processes; --parallel data, sharded or tensor says what is "
+                             "divided among them")
+        return _train(options, device)
+    from tutorlib.distributed.launch import process_group  # PyTorch's distributed parts take seconds to load: only where needed
+
+    with process_group(device.type) as world, open(os.devnull, "w") as nowhere, redirect_stdout(
+            nowhere if world.rank else sys.stdout):
+        return _train(replace(options, progress=options.progress and world.rank == 0), world.device)
+
+
+def _train(options: TrainOptions, device: torch.device) -> None:
+    text, path = _read(options.data), options.checkpoint
     if path is not None:
         _check_writable(path)
     of_the_run = {name: value for name, value in asdict(options).items() if name not in NOT_OF_THE_RUN}
@@ -62,14 +79,14 @@ def train_model(options: TrainOptions) -> None:
     seed_everything(options.seed)
     config, model_class = MODELS[options.model]
     model = model_class(config(**_sizes(options, len(tokenizer)))).to(device)
-    schedule, optimizer = _schedule(options), _optimizer(model, options)
     _print_settings(options, text, len(tokens), len(held_out), model)
     about = {"options": of_the_run, "config": asdict(model.config), "tokenizer": describe_tokenizer(tokenizer),
              "sha256": text.sha256}
     batches = RandomWindows(tokens, options.context, batch_size=options.batch, seed=options.seed, device=device)
-    history = train(model, batches, _loss, optimizer, steps=options.steps, schedule=schedule, clip_norm=options.clip,
-                    checkpoint=path, checkpoint_every=options.checkpoint_every, about=about,
-                    autocast=torch.bfloat16 if options.dtype == "bfloat16" else None, progress=options.progress)
+    batches, loss, parts = _divided(model, batches, options)
+    history = train(model, batches, loss, _optimizer(model, options), steps=options.steps, schedule=_schedule(options),
+                    clip_norm=options.clip, checkpoint=path, checkpoint_every=options.checkpoint_every, about=about,
+                    autocast=torch.bfloat16 if options.dtype == "bfloat16" else None, progress=options.progress, **parts)
     recent = history.losses[-100:]
     print(f"training    loss {sum(recent) / len(recent):.3f} nats a token, mean of the last {len(recent)} steps")
     _print_score(model, tokenizer, _first(held_out, options.held_out_tokens), "held out", options.progress)
@@ -220,10 +237,20 @@ def _loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return token_cross_entropy(model(inputs).float(), targets)
 
 
+def _divided(model: nn.Module, batches: RandomWindows, options: TrainOptions) -> tuple[Callable, Callable, dict[str, Any]]:
+    """Batches, loss and the loop's parts as they are in one process, or divided; the model is then divided in place."""
+    if options.parallel is None:
+        return batches, _loss, {}
+    from tutorlib.distributed.running import divide
+
+    divided = divide(model, batches, options.parallel, options.seed)
+    return divided.batches, divided.loss(_loss), divided.parts
+
+
 def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """AdamW, whose decay spares biases and norms."""
-    groups = decay_groups(model, options.weight_decay)
-    return torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.95), fused=True)
+    groups, fused = decay_groups(model, options.weight_decay), options.parallel != "tensor"  # there pieces and wholes are mixed
+    return torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.95), fused=fused, foreach=None if fused else False)
 
 
 def _schedule(options: TrainOptions) -> Callable[[int], float]:

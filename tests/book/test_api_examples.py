@@ -29,7 +29,7 @@ OPTION = re.compile(r"^   :([a-z-]+):(.*)$", re.M)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WIDTH = 72  # what a telephone shows without scrolling far
 
-SLOW = {"pretrained", "training"}  # all weights of SmolLM2; a process beside this one
+SLOW = {"pretrained", "training", "distributed"}  # all weights of SmolLM2; processes beside this one
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 every_page_run = pytest.mark.parametrize(

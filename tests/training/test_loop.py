@@ -374,3 +374,25 @@ def test_wrong_arguments_are_refused_by_name(argument, value):
     options = {"steps": 1, "progress": False, argument: value}
     with pytest.raises(ValueError, match=f"{argument} must be .*, got {value}"):
         train(model, batches, loss, optimizer, **options)
+
+
+def test_the_parts_that_differ_on_many_processes_are_called_in_their_places(tmp_path):
+    """`clip` before each step, `save` when due, `resume` where the file is there: and nothing else does their work."""
+    calls = []
+
+    def clip(parameters, limit):
+        calls.append(("clip", len(list(parameters)), limit))
+        return torch.tensor(2.0)
+
+    def save(path, model, optimizer, generators, history, about):
+        calls.append(("save", len(history["steps"])))
+        path.touch()
+
+    def resume(path, model, optimizer, generators, steps):
+        calls.append(("resume", steps))
+        return dict(steps=[0], losses=[1.0], learning_rates=[1.0], gradient_norms=[2.0], evaluations=[])
+
+    parts = dict(clip=clip, save=save, resume=resume, checkpoint=tmp_path / "run.pt", checkpoint_every=1, clip_norm=None)
+    assert run(1, **parts)[2].gradient_norms == [2.0]
+    run(2, **parts)
+    assert calls == [("clip", 4, math.inf), ("save", 1), ("resume", 2), ("clip", 4, math.inf), ("save", 2)]

@@ -16,6 +16,8 @@ from tutorlib.training.checkpoints import plain
 from tutorlib.training.resuming import resume_run, save_run
 from tutorlib.training.schedules import Schedule, constant
 
+Clip = Callable[[Iterable[nn.Parameter], float], Tensor]  # scale the gradients down to a norm; the norm before
+
 
 @dataclass
 class History:
@@ -37,7 +39,7 @@ class History:
 
 def update(model: nn.Module, batches: Callable[[int], Any], loss: Callable[[nn.Module, Any], Tensor], optimizer: Optimizer,
            step: int, *, accumulate: int = 1, clip_norm: float | None = None, autocast: torch.dtype | None = None,
-           ) -> tuple[float, float]:
+           clip: Clip = nn.utils.clip_grad_norm_) -> tuple[float, float]:
     """Take one step, as `train` does: the mean loss of its micro-batches, and the norm of the gradient before clipping.
 
     Raises FloatingPointError, naming the step, where one of them is not finite; the weights have then not moved.
@@ -50,7 +52,7 @@ def update(model: nn.Module, batches: Callable[[int], Any], loss: Callable[[nn.M
             share = loss(model, batches(number)) / accumulate
         share.backward()  # adds to the gradients that are there
         total += share.detach()
-    norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm)
+    norm = clip(parameters, math.inf if clip_norm is None else clip_norm)
     mean, norm = _finite(step, optimizer, total, norm)
     optimizer.step()
     return mean, norm
@@ -75,6 +77,9 @@ def train(
     autocast: torch.dtype | None = None,
     generators: Sequence[torch.Generator] = (),
     progress: bool = True,
+    clip: Clip = nn.utils.clip_grad_norm_,
+    save: Callable[..., None] = save_run,
+    resume: Callable[..., dict[str, list]] = resume_run,
 ) -> History:
     """Train `model` for `steps` steps and return what happened.
 
@@ -91,7 +96,8 @@ def train(
     optimizer, history, torch's own random numbers and those of `generators` are restored. Delete the file to start anew.
     `about`, plain containers that say what the run is, is saved with it, and so is what `evaluate` returns.
 
-    `autocast=torch.bfloat16` computes the loss in mixed precision.
+    `autocast=torch.bfloat16` computes the loss in mixed precision. `clip`, `save` and `resume` are parts for models whose
+    weights lie on several processes (`tutorlib.distributed.running`).
     Raises ValueError for a wrong argument or checkpoint; FloatingPointError, naming the step, where the loss or the gradient
     is not finite.
     """
@@ -104,7 +110,7 @@ def train(
     rates = [group["lr"] for group in optimizer.param_groups]
     history = History()
     if checkpoint is not None and Path(checkpoint).exists():
-        history = History(**resume_run(checkpoint, model, optimizer, generators, steps))
+        history = History(**resume(checkpoint, model, optimizer, generators, steps))
     was_training = model.training
     model.train()
     todo = range(len(history.steps), steps)
@@ -113,13 +119,13 @@ def train(
         for step in bar:
             rate = _set_rates(optimizer, rates, schedule, step)
             history.record(rate, *update(model, batches, loss, optimizer, step, accumulate=accumulate, clip_norm=clip_norm,
-                                         autocast=autocast))
+                                         autocast=autocast, clip=clip))
             is_evaluated = evaluate is not None and _is_due(step, evaluate_every, steps)
             if is_evaluated:
                 history.evaluations.append((step + 1, _evaluated(model, evaluate, checkpoint is not None)))
             is_last = is_evaluated and stop is not None and bool(stop(history))
             if checkpoint is not None and (is_last or _is_due(step, checkpoint_every, steps)):
-                save_run(checkpoint, model, optimizer, generators, asdict(history), about)
+                save(checkpoint, model, optimizer, generators, asdict(history), about)
             _show(bar, history)
             if is_last:
                 break

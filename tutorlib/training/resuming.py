@@ -46,19 +46,34 @@ def resume_run(path: str | os.PathLike, model: nn.Module, optimizer: Optimizer, 
     Raises ValueError, naming the file, where it does not fit the model, the optimizer, the generators or the number of steps;
     all of them are then as they were.
     """
-    state = load_checkpoint(path)
+    state = read_run(path, model, optimizer, generators, steps)
     try:
-        check_run(state, model, optimizer, generators, steps)
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
         raise ValueError(f"checkpoint: {Path(path).name} {error}") from None
     model.load_state_dict({name: state["model"][plain_name(name)] for name in model.state_dict()})
-    torch.set_rng_state(state["random"]["cpu"])
-    for device, saved in _devices(state["random"]["cuda"]):
-        torch.cuda.set_rng_state(saved, device)
-    for generator, saved in zip(generators, state["random"]["generators"], strict=True):
-        generator.set_state(saved)
+    restore_random(state["random"], generators)
     return state["history"]
+
+
+def read_run(path: str | os.PathLike, model: nn.Module, optimizer: Optimizer, generators: Sequence[torch.Generator],
+             steps: int) -> dict[str, Any]:
+    """What `save_run` wrote, checked. Raises ValueError, naming the file, where a run of `steps` steps cannot go on from it."""
+    state = load_checkpoint(path)
+    try:
+        check_run(state, model, optimizer, generators, steps)
+    except ValueError as error:
+        raise ValueError(f"checkpoint: {Path(path).name} {error}") from None
+    return state
+
+
+def restore_random(saved: dict[str, Any], generators: Sequence[torch.Generator]) -> None:
+    """Put torch's random numbers and those of `generators` back."""
+    torch.set_rng_state(saved["cpu"])
+    for device, state in _devices(saved["cuda"]):
+        torch.cuda.set_rng_state(state, device)
+    for generator, state in zip(generators, saved["generators"], strict=True):
+        generator.set_state(state)
 
 
 def check_run(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, generators: Sequence[torch.Generator],
