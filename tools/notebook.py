@@ -48,13 +48,13 @@ NOT_RUN = {"nbval-skip", "skip-execution"}
 NOT_COMPARED_DATA = {"image/png", "image/jpeg", "application/vnd.jupyter.widget-view+json"}
 
 LONGEST_CELL = 30
-LARGEST_FILE = 1_500_000
+LARGEST_FILE = 2_000_000
 LEAST_COMPARED = 0.70
 
 LOCAL_PATH = re.compile(
     r"(?<![\w.:/<-])/(?:home|root|Users|tmp|var|private|mnt|opt|srv|usr)/[\w.-]+|\b[A-Z]:\\\w+|site-packages|ipykernel_\d+"
 )
-ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+ADDRESS = re.compile(r"(?<![\w+/])0x[0-9a-fA-F]{6,}(?![\w+/])")  # not inside base64
 PROGRESS = re.compile(r"\r(?!\n)|\d+%\||\d(?:it/s|s/it)\b")
 TRACEBACK = "Traceback (most recent call last)"
 MAGIC = re.compile(r"^\s*(?:%|!|\?|.*\?\s*$)")
