@@ -274,8 +274,8 @@ def test_a_progress_bar_may_stand_in_a_cell_that_is_not_compared(tmp_path: Path)
 
 
 def test_a_large_file_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "chapter.ipynb", code("f()", result("x" * 1_600_000)))
-    assert any("1.6 MB, over 1.5 MB" in line for line in tool.findings(path))
+    path = write(tmp_path / "chapter.ipynb", code("f()", result("x" * 2_100_000)))
+    assert any("2.1 MB, over 2.0 MB" in line for line in tool.findings(path))
 
 
 def test_what_an_editor_leaves_is_refused(tmp_path: Path) -> None:
