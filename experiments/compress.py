@@ -6,6 +6,10 @@ The weights that are kept of the GPT are bytes: rounding them to eight bits agai
 trained a little further (SETTLE steps), which takes every weight off that grid; what follows begins from there. Each row has
 the bytes of the file and the loss on held-out text, nats a token, less the uncompressed model's, with standard errors over
 windows or seeds. The record is written anew after each row, and a row that it holds is not done again.
+
+    OMP_NUM_THREADS=1 python experiments/compress.py experiments/records/compress.json --speed
+
+adds the time of one layer and of generated tokens, as ratios to float32: CPU seconds, measured by turns.
 """
 
 import argparse
@@ -24,12 +28,23 @@ from torch import Tensor, nn
 
 from tutorlib.baselines.bag_of_words import logistic_regression
 from tutorlib.compression.distillation import Distillation
+from tutorlib.compression.int8 import FusedInt8Linear, quantize
 from tutorlib.compression.low_rank import LowRankLinear, rank_for
 from tutorlib.compression.pruning import Pruner, cubic_schedule, keep_units, magnitude_mask, two_of_four, unit_scores
-from tutorlib.compression.quantization import gptq, input_moments, matrices, round_to_nearest, with_weights
+from tutorlib.compression.quantization import (
+    FusedInt4Linear,
+    QuantizedLinear,
+    gptq,
+    input_moments,
+    matrices,
+    quantize_linears,
+    round_to_nearest,
+    with_weights,
+)
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.sentiment import load_sentiment
 from tutorlib.device import has_fast_bfloat16
+from tutorlib.generation import generate
 from tutorlib.layers.linears import replace_linears
 from tutorlib.models import BERT, GPT, GPTConfig
 from tutorlib.pretrained import load
@@ -42,8 +57,8 @@ LENGTH, BATCH, VOCABULARY = (GPT_RUN[name] for name in ("LENGTH", "BATCH", "VOCA
 SETTLE, RATE = 60, 3e-4
 EVERY = 16  # of the held-out windows
 CALIBRATION = 64  # windows of the training text, from which the moments are taken
-MEND, MEND_RATE = 40, 1e-3  # steps of training after something was taken out
-STUDENT_STEPS, STUDENT_RATE = 300, 3e-3
+MEND, MEND_RATE = 20, 1e-3  # steps of training after something was taken out
+STUDENT_STEPS, STUDENT_RATE = 150, 3e-3
 GROUP = 64
 LEARNED = 3000  # rated sentences, of which the linear map on MiniLM's states is made
 WAYS = {"tensor": "tensor", "row": "row", "group": GROUP, "gptq row": "row", "gptq group": GROUP}
@@ -76,7 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--only", nargs="+", help="these kinds of rows alone")
+    parser.add_argument("--speed", action="store_true", help="train nothing; measure which way is faster, and add it")
     options = parser.parse_args()
+    if options.speed:
+        write_record(options.record, open_record(options.record, dict) | {"speed": speed()})
+        return
     bench = Bench()
     record = open_record(options.record, lambda: opened(bench))
     for run in missing(planned(), record):
@@ -329,6 +348,91 @@ class Sentences:
                       f"{name}_more": round(more.mean().item(), 4),
                       f"{name}_more_error": round((more.std() / len(more) ** 0.5).item(), 4)}
         return found
+
+
+# -- which is faster, and which only smaller --------------------------------------------------------------------------
+
+LAYER, ROWS, TURNS, TOKENS = (1024, 4096), (1, 64), 7, 16
+
+
+def speed() -> dict:
+    """Times faster than float32: the median over TURNS of ratios within a turn, and half the span of their quartiles."""
+    torch.manual_seed(0)
+    found = {"layer": {}, "tokens": {}}
+    with torch.no_grad():
+        for rows in ROWS:
+            inputs = torch.randn(rows, LAYER[0])
+            calls = {name: lambda layer=layer, inputs=inputs: layer(inputs)
+                     for name, layer in layers(nn.Linear(*LAYER)).items()}
+            found["layer"][rows] = ratios(calls, max(1, 16 // rows))
+        for width in (192, 768):
+            model = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=6, num_layers=6)).eval()
+            prompt = torch.randint(VOCABULARY, (1, 16))
+            calls = {name: lambda small=small, prompt=prompt: generate(small, prompt, TOKENS, temperature=0)
+                     for name, small in smaller(model).items()}
+            found["tokens"][width] = ratios(calls, 1)
+    return found
+
+
+def layers(layer: nn.Linear) -> dict[str, Callable]:
+    """One layer in each of the ways: the same product where the bits allow it, or a smaller one."""
+    weight, out = layer.weight.detach(), layer.out_features
+    zeros, few = copy.deepcopy(layer), nn.Linear(layer.in_features, out // 10)
+    zeros.weight.data.mul_(magnitude_mask(weight, 0.9))
+    sparse = zeros.weight.detach().to_sparse_csr()
+    four = round_to_nearest(weight, 4, GROUP)
+    thin = LowRankLinear(layer, rank_for(weight, 0.25))
+    return {"float32": layer, "bfloat16": Rounded(layer), "zeros, dense": zeros,
+            "zeros, sparse": lambda x: (sparse @ x.T).T + layer.bias, "a tenth of the units": few,
+            "rank, a quarter": thin, "8 bits, kernel": FusedInt8Linear(layer), "4 bits, unpacked": QuantizedLinear(layer, four),
+            "4 bits, kernel": FusedInt4Linear(layer, four)}
+
+
+class Rounded(nn.Module):
+    """A layer in bfloat16 for inputs in float32: the control of the kernels, which compute so."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer = copy.deepcopy(layer).bfloat16()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs.bfloat16()).to(inputs.dtype)
+
+
+def smaller(model: GPT) -> dict[str, GPT]:
+    """The model in each of the ways; what the weights are does not matter to the time."""
+    zeros, few, thin, rounded = (copy.deepcopy(model) for _ in range(4))
+    for weight in inner(zeros).values():
+        weight.mul_(magnitude_mask(weight, 0.9))
+    for layer in few.layers:
+        layer.feed_forward = keep_units(layer.feed_forward, torch.arange(layer.feed_forward.expand.out_features // 4))
+    for layer in thin.layers:
+        replace_linears(layer, lambda linear: LowRankLinear(linear, rank_for(linear.weight, 0.25)))
+    width, depth = model.config.width // 2, model.config.num_layers // 2
+    student = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=3, num_layers=depth))
+    models = {"float32": model, "bfloat16": replace_linears(rounded, Rounded), "zeros, dense": zeros,
+              "a quarter of the units": few, "rank, a quarter": thin, "student": student,
+              "8 bits, kernel": quantize(model, fused=True), "4 bits, unpacked": quantize_linears(model, 4, GROUP),
+              "4 bits, kernel": quantize_linears(model, 4, GROUP, fused=True)}
+    return {name: each.eval() for name, each in models.items()}
+
+
+def ratios(calls: dict[str, Callable], times: int) -> dict[str, list[float]]:
+    """Of each call its speed in those of the first: CPU seconds, by turns, so that what the machine does falls on all."""
+    for call in calls.values():
+        call()
+    turns = []
+    for _ in range(TURNS):
+        spent = []
+        for call in calls.values():
+            start = time.process_time()
+            for _ in range(times):
+                call()
+            spent.append(time.process_time() - start)
+        turns.append([spent[0] / each for each in spent])
+    low, middle, high = torch.tensor(turns).double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), 0)
+    return {name: [round(middle[place].item(), 2), round((high - low)[place].item() / 2, 2)]
+            for place, name in enumerate(calls)}
 
 
 if __name__ == "__main__":
