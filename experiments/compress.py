@@ -6,10 +6,7 @@ The weights that are kept of the GPT are bytes: rounding them to eight bits agai
 trained a little further (SETTLE steps), which takes every weight off that grid; what follows begins from there. Each row has
 the bytes of the file and the loss on held-out text, nats a token, less the uncompressed model's, with standard errors over
 windows or seeds. The record is written anew after each row, and a row that it holds is not done again.
-
-    OMP_NUM_THREADS=1 python experiments/compress.py experiments/records/compress.json --speed
-
-adds the time of one layer and of generated tokens, as ratios to float32: CPU seconds, measured by turns.
+`layer_times` and `token_times`, which the chapter calls itself, say which way is faster and which only smaller.
 """
 
 import argparse
@@ -18,7 +15,7 @@ import math
 import runpy
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,11 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
     parser.add_argument("--only", nargs="+", help="these kinds of rows alone")
-    parser.add_argument("--speed", action="store_true", help="train nothing; measure which way is faster, and add it")
     options = parser.parse_args()
-    if options.speed:
-        write_record(options.record, open_record(options.record, dict) | {"speed": speed()})
-        return
     bench = Bench()
     record = open_record(options.record, lambda: opened(bench))
     for run in missing(planned(), record):
@@ -352,26 +345,25 @@ class Sentences:
 
 # -- which is faster, and which only smaller --------------------------------------------------------------------------
 
-LAYER, ROWS, TURNS, TOKENS = (1024, 4096), (1, 64), 7, 16
+LAYER, TURNS, TOKENS = (1024, 4096), 5, 8
 
 
-def speed() -> dict:
-    """Times faster than float32: the median over TURNS of ratios within a turn, and half the span of their quartiles."""
+@torch.no_grad()
+def layer_times(rows: int) -> dict[str, list[float]]:
+    """Times faster than float32 of one layer in each of the ways, for so many rows at once: `ratios`."""
     torch.manual_seed(0)
-    found = {"layer": {}, "tokens": {}}
-    with torch.no_grad():
-        for rows in ROWS:
-            inputs = torch.randn(rows, LAYER[0])
-            calls = {name: lambda layer=layer, inputs=inputs: layer(inputs)
-                     for name, layer in layers(nn.Linear(*LAYER)).items()}
-            found["layer"][rows] = ratios(calls, max(1, 16 // rows))
-        for width in (192, 768):
-            model = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=6, num_layers=6)).eval()
-            prompt = torch.randint(VOCABULARY, (1, 16))
-            calls = {name: lambda small=small, prompt=prompt: generate(small, prompt, TOKENS, temperature=0)
-                     for name, small in smaller(model).items()}
-            found["tokens"][width] = ratios(calls, 1)
-    return found
+    inputs = torch.randn(rows, LAYER[0])
+    return ratios({name: partial(layer, inputs) for name, layer in layers(nn.Linear(*LAYER)).items()}, max(1, 16 // rows))
+
+
+@torch.no_grad()
+def token_times(width: int) -> dict[str, list[float]]:
+    """Times faster than float32 of TOKENS tokens, one after the other, of a GPT of this width with random weights."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=6, num_layers=6)).eval()
+    prompt = torch.randint(VOCABULARY, (1, 16))
+    return ratios({name: partial(generate, small, prompt, TOKENS, temperature=0)
+                   for name, small in smaller(model).items()}, 1)
 
 
 def layers(layer: nn.Linear) -> dict[str, Callable]:
@@ -412,8 +404,7 @@ def smaller(model: GPT) -> dict[str, GPT]:
     student = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=3, num_layers=depth))
     models = {"float32": model, "bfloat16": replace_linears(rounded, Rounded), "zeros, dense": zeros,
               "a quarter of the units": few, "rank, a quarter": thin, "student": student,
-              "8 bits, kernel": quantize(model, fused=True), "4 bits, unpacked": quantize_linears(model, 4, GROUP),
-              "4 bits, kernel": quantize_linears(model, 4, GROUP, fused=True)}
+              "8 bits, kernel": quantize(model, fused=True), "4 bits, kernel": quantize_linears(model, 4, GROUP, fused=True)}
     return {name: each.eval() for name, each in models.items()}
 
 

@@ -96,18 +96,18 @@ def test_inputs_that_do_not_go_together_leave_nothing_to_compensate():
 def test_compensation_is_the_update_of_optimal_brain_surgery():
     """After each column the floats that are left are those that least squares would choose (Hassibi and Stork 1993)."""
     torch.manual_seed(0)
-    weight, inputs = torch.randn(1, 4, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
-    moments, damping = moments_of(inputs), 1e-9
-    found = gptq(weight, moments, 3, damping=damping)
-    scale, low = (part.double().item() for part in (found.scale, found.minimum))
-    left = weight[0].clone()
-    for j in range(4):
-        rounded = min(max(round(((left[j] - low) / scale).item()), 0), 7)
-        assert found.integers[0, j] == rounded
-        rest = slice(j + 1, 4)
-        off = low + scale * rounded - left[j]
-        if j < 3:  # the best reply to an error in input j, over the inputs that are left
-            left[rest] -= torch.linalg.solve(moments[rest, rest], moments[rest, j]) * off
+    weight, inputs = torch.randn(30, 6), torch.randn(50, 6, dtype=torch.float64) @ torch.randn(6, 6, dtype=torch.float64)
+    moments = moments_of(inputs)
+    found = gptq(weight, moments, 3, damping=1e-9)
+    for row in range(30):
+        scale, low = (part[row].double().item() for part in (found.scale, found.minimum))
+        left = weight[row].double()
+        for j in range(6):
+            rounded = min(max(round(((left[j] - low) / scale).item()), 0), 7)
+            assert found.integers[row, j] == rounded
+            rest, off = slice(j + 1, 6), low + scale * rounded - left[j]
+            if j < 5:  # the best reply to an error in input j, over the inputs that are left
+                left[rest] -= torch.linalg.solve(moments[rest, rest], moments[rest, j]) * off
 
 
 def test_an_input_that_is_always_zero_does_no_harm():
