@@ -14,6 +14,7 @@ import copy
 import math
 import runpy
 import time
+import warnings
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -371,7 +372,8 @@ def layers(layer: nn.Linear) -> dict[str, Callable]:
     weight, out = layer.weight.detach(), layer.out_features
     zeros, few = copy.deepcopy(layer), nn.Linear(layer.in_features, out // 10)
     zeros.weight.data.mul_(magnitude_mask(weight, 0.9))
-    sparse = zeros.weight.detach().to_sparse_csr()
+    with warnings.catch_warnings(action="ignore"):  # that this format is new
+        sparse = zeros.weight.detach().to_sparse_csr()
     four = round_to_nearest(weight, 4, GROUP)
     thin = LowRankLinear(layer, rank_for(weight, 0.25))
     return {"float32": layer, "bfloat16": Rounded(layer), "zeros, dense": zeros,
