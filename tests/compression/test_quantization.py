@@ -15,10 +15,10 @@ from tutorlib.compression.quantization import (
     grid,
     input_moments,
     matrices,
-    pack,
+    pack_bits,
     quantize_linears,
     round_to_nearest,
-    unpack,
+    unpack_bits,
     with_weights,
 )
 from tutorlib.models import GPT, GPTConfig
@@ -62,7 +62,7 @@ def test_bytes_are_those_of_the_packed_integers_and_the_grids():
     weight = torch.randn(6, 16)
     for bits, group, grids in ((3, "row", 6), (4, 8, 12), (8, "tensor", 1)):
         found = round_to_nearest(weight, bits, group)
-        assert found.nbytes == 6 * 16 * bits // 8 + 4 * grids == len(pack(found.integers, bits)) + 4 * grids
+        assert found.nbytes == 6 * 16 * bits // 8 + 4 * grids == len(pack_bits(found.integers, bits)) + 4 * grids
 
 
 def test_smaller_groups_and_more_bits_are_nearer():
@@ -121,14 +121,14 @@ def test_an_input_that_is_always_zero_does_no_harm():
 def test_packing_loses_nothing_and_leaves_no_gap(seed, bits, count):
     torch.manual_seed(seed)
     integers = torch.randint(2**bits, (count,), dtype=torch.uint8)
-    octets = pack(integers, bits)
+    octets = pack_bits(integers, bits)
     assert octets.dtype == torch.uint8 and len(octets) == -(-count * bits // 8)
-    assert torch.equal(unpack(octets, bits, (count,)), integers)
+    assert torch.equal(unpack_bits(octets, bits, (count,)), integers)
 
 
 def test_packing_by_hand():
-    assert pack(torch.tensor([1, 2, 3]), 4).tolist() == [0x21, 0x03]
-    assert pack(torch.tensor([7, 0, 7]), 3).tolist() == [0b11000111, 0b1]
+    assert pack_bits(torch.tensor([1, 2, 3]), 4).tolist() == [0x21, 0x03]
+    assert pack_bits(torch.tensor([7, 0, 7]), 3).tolist() == [0b11000111, 0b1]
 
 
 def test_moments_are_those_of_each_layer_s_inputs_and_shared_weights_have_their_name():
@@ -197,8 +197,8 @@ def test_linear_layers_of_a_model_are_replaced_and_the_rest_is_shared(fused):
     (lambda: round_to_nearest(torch.ones(2, 8), 4, "column"), "got 'column'"),
     (lambda: gptq(torch.ones(2, 8), torch.eye(4), 4), r"moments must be \(8, 8\), one row an input, got \(4, 4\)"),
     (lambda: gptq(torch.ones(2, 8), torch.eye(8), 4, damping=0.0), "damping must be above 0, got 0.0"),
-    (lambda: pack(torch.tensor([4]), 2), r"integers must lie in \[0, 4\), got from 4 to 4"),
-    (lambda: unpack(torch.zeros(2, dtype=torch.uint8), 3, (8,)), "octets must be 3 bytes for .* got 2"),
+    (lambda: pack_bits(torch.tensor([4]), 2), r"integers must lie in \[0, 4\), got from 4 to 4"),
+    (lambda: unpack_bits(torch.zeros(2, dtype=torch.uint8), 3, (8,)), "octets must be 3 bytes for .* got 2"),
     (lambda: input_moments(nn.ReLU(), []), "ReLU has no nn.Linear"),
     (lambda: input_moments(nn.Linear(2, 2), []), "at least one batch"),
     (lambda: with_weights(nn.Linear(2, 2), {"weights": torch.ones(2, 2)}), "'weights' .* expected one of weight, bias"),

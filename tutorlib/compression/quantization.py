@@ -154,7 +154,7 @@ def with_weights(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     return own.eval()
 
 
-def pack(integers: Tensor, bits: int) -> Tensor:
+def pack_bits(integers: Tensor, bits: int) -> Tensor:
     """Integers below 2^bits, any shape -> bytes (N,) uint8 without gaps: eight numbers of 3 bits are three bytes."""
     check_bits(bits)
     low, high = (integers.min().item(), integers.max().item()) if integers.numel() else (0, 0)
@@ -166,8 +166,8 @@ def pack(integers: Tensor, bits: int) -> Tensor:
     return (octets << torch.arange(8, device=integers.device)).sum(1).to(torch.uint8)  # (N,)
 
 
-def unpack(octets: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """What `pack` was given, uint8 of the shape `shape`. Raises ValueError where the bytes are too few or too many."""
+def unpack_bits(octets: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """What `pack_bits` was given, uint8 of the shape `shape`. Raises ValueError where the bytes are too few or too many."""
     check_bits(bits)
     count = torch.Size(shape).numel()
     if len(octets) != -(-count * bits // 8):
@@ -187,14 +187,14 @@ class QuantizedLinear(nn.Module):
         if quantized.integers.shape != layer.weight.shape:
             raise ValueError(f"quantized must be {tuple(layer.weight.shape)}, got {tuple(quantized.integers.shape)}")
         self.bits, self.shape = quantized.bits, tuple(layer.weight.shape)
-        self.register_buffer("packed", pack(quantized.integers, quantized.bits))
+        self.register_buffer("packed", pack_bits(quantized.integers, quantized.bits))
         self.register_buffer("scale", quantized.scale)
         self.register_buffer("minimum", quantized.minimum)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach().clone())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        integers = unpack(self.packed, self.bits, self.shape)
+        integers = unpack_bits(self.packed, self.bits, self.shape)
         weight = Quantized(integers, self.scale, self.minimum, self.bits).weight.to(inputs.dtype)  # (out, in)
         return F.linear(inputs, weight, None if self.bias is None else self.bias.to(inputs.dtype))
 
