@@ -1,0 +1,432 @@
+"""Make the GPT of the chapter "GPT" smaller in four ways, and MiniLM in one, for the chapter "Compression".
+
+    OMP_NUM_THREADS=1 python experiments/compress.py experiments/records/compress.json
+
+The weights that are kept of the GPT are bytes: rounding them to eight bits again would change nothing. So the model is first
+trained a little further (SETTLE steps), which takes every weight off that grid; what follows begins from there. Each row has
+the bytes of the file and the loss on held-out text, nats a token, less the uncompressed model's, with standard errors over
+windows or seeds. The record is written anew after each row, and a row that it holds is not done again.
+`layer_times` and `token_times`, which the chapter calls itself, say which way is faster and which only smaller.
+"""
+
+import argparse
+import copy
+import math
+import runpy
+import time
+import warnings
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tutorlib.baselines.bag_of_words import logistic_regression
+from tutorlib.compression.distillation import Distillation
+from tutorlib.compression.int8 import FusedInt8Linear, quantize
+from tutorlib.compression.low_rank import LowRankLinear, rank_for
+from tutorlib.compression.pruning import Pruner, cubic_schedule, keep_units, magnitude_mask, two_of_four, unit_scores
+from tutorlib.compression.quantization import (
+    FusedInt4Linear,
+    QuantizedLinear,
+    gptq,
+    input_moments,
+    matrices,
+    quantize_linears,
+    round_to_nearest,
+    with_weights,
+)
+from tutorlib.data.batches import RandomWindows
+from tutorlib.data.sentiment import load_sentiment
+from tutorlib.device import has_fast_bfloat16
+from tutorlib.generation import generate
+from tutorlib.layers.linears import replace_linears
+from tutorlib.models import BERT, GPT, GPTConfig
+from tutorlib.pretrained import load
+from tutorlib.records import missing, open_record, surroundings, write_record
+from tutorlib.training import train, warmup_linear
+
+HERE = Path(__file__).parent
+GPT_RUN = runpy.run_path(str(HERE / "train_gpt.py"))
+LENGTH, BATCH, VOCABULARY = (GPT_RUN[name] for name in ("LENGTH", "BATCH", "VOCABULARY"))
+SETTLE, RATE = 60, 3e-4
+EVERY = 16  # of the held-out windows
+CALIBRATION = 64  # windows of the training text, from which the moments are taken
+MEND, MEND_RATE = 20, 1e-3  # steps of training after something was taken out
+STUDENT_STEPS, STUDENT_RATE = 150, 3e-3
+GROUP = 64
+LEARNED = 3000  # rated sentences, of which the linear map on MiniLM's states is made
+WAYS = {"tensor": "tensor", "row": "row", "group": GROUP, "gptq row": "row", "gptq group": GROUP}
+SEEDS = 0, 1, 2
+
+
+class Run(NamedTuple):
+    kind: str  # rounding, again, pruning, units, rank, mended, student, minilm
+    way: str
+    size: float  # bits, share that is out, share of units or weights that stay, steps
+    seed: int
+
+
+def planned() -> list[Run]:
+    rounding = [Run("rounding", way, bits, 0) for bits in (4, 3, 8, 2, 5) for way in WAYS]
+    again = [Run("again", way, bits, 0) for way in ("row", "group") for bits in (8, 4, 3)]
+    pruning = [Run("pruning", "magnitude", share, 0) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)]
+    pruning += [Run("pruning", "random", share, 0) for share in (0.1, 0.2, 0.3)] + [Run("pruning", "2:4", 0.5, 0)]
+    pruning += [Run("units", way, share, 0) for way in ("largest", "random") for share in (0.875, 0.75, 0.5)]
+    rank = [Run("rank", way, share, 0) for way in ("plain", "aware") for share in (0.9, 0.75, 0.5)]
+    mended = [Run("mended", way, size, seed) for seed in SEEDS for way, size in
+              (("nothing", 0.0), ("at once", 0.8), ("schedule", 0.8), ("units", 0.25))]
+    student = [Run("student", way, steps, seed) for seed in SEEDS for way, steps in
+               (("hard", STUDENT_STEPS), ("soft", STUDENT_STEPS), ("hard", 2 * STUDENT_STEPS))]
+    minilm = [Run("minilm", way, bits, 0) for bits in (8, 4, 3, 2) for way in ("row", "group", "gptq group")]
+    return [*rounding, *again, *pruning, *rank, *student, *minilm, *mended]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", type=Path, help="JSON file to write")
+    parser.add_argument("--only", nargs="+", help="these kinds of rows alone")
+    options = parser.parse_args()
+    bench = Bench()
+    record = open_record(options.record, lambda: opened(bench))
+    for run in missing(planned(), record):
+        if options.only and run.kind not in options.only:
+            continue
+        start = time.process_time()
+        found = bench.done(run)
+        record["runs"].append(run._asdict() | found | {"seconds": round(time.process_time() - start, 1)})
+        write_record(options.record, record)
+        print({key: value for key, value in record["runs"][-1].items() if key != "text"}, flush=True)
+
+
+def opened(bench: "Bench") -> dict:
+    off = bench.off_the_grid()
+    return {"settings": {"settle": SETTLE, "rate": RATE, "every": EVERY, "calibration": CALIBRATION,
+                         "mend": MEND, "mend_rate": MEND_RATE, "group": GROUP,
+                         "student_steps": STUDENT_STEPS, "student_rate": STUDENT_RATE},
+            **surroundings(), "first_losses": bench.first_losses(), "windows": len(bench.windows),
+            "off_the_grid": off, "full": bench.scored(bench.full) | {"bytes": 4 * parameters(bench.full)},
+            "stored": bench.scored(bench.kept), "text": bench.written(bench.full), "runs": []}
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+class Bench:
+    """Text, models, and what each kind of run does with them."""
+
+    def __init__(self):
+        _, self.tokenizer, self.tokens, unseen = GPT_RUN["prepared"]()
+        self.windows = unseen.unfold(0, LENGTH + 1, LENGTH // 2)[::EVERY]  # (W, T + 1)
+
+    @cached_property
+    def kept(self) -> GPT:
+        return GPT_RUN["load_weights"](HERE / "records" / "gpt.safetensors")
+
+    @cached_property
+    def full(self) -> GPT:
+        """The kept model after SETTLE steps of training: its weights lie on no grid."""
+        return self.trained(copy.deepcopy(self.kept), SETTLE, seed=100)
+
+    @cached_property
+    def nats(self) -> Tensor:
+        """Of the uncompressed model, a mean for each window: (W,)."""
+        return GPT_RUN["nats"](self.full, self.windows).double().mean(1)
+
+    @cached_property
+    def moments(self) -> dict[str, Tensor]:
+        return self.moments_of(self.full)
+
+    def moments_of(self, model: GPT) -> dict[str, Tensor]:
+        batches = RandomWindows(self.tokens, LENGTH, batch_size=CALIBRATION // 4, seed=7)
+        return input_moments(model, [(batches(step)[0],) for step in range(4)])
+
+    def off_the_grid(self) -> float:
+        """How far settling has moved the weights, root mean square, in steps of the 8-bit grid that they lay on."""
+        moved = [((new - old) / (old.abs().amax(1, keepdim=True) / 127)).flatten()
+                 for new, old in zip(matrices(self.full).values(), matrices(self.kept).values(), strict=True)]
+        return round(torch.cat(moved).square().mean().sqrt().item(), 2)
+
+    def first_losses(self) -> list[float]:
+        batches = RandomWindows(self.tokens, LENGTH, batch_size=BATCH, seed=100)
+        model = copy.deepcopy(self.kept)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0)
+        losses = train(model, batches, GPT_RUN["next_token_loss"], optimizer, steps=3, progress=False).losses
+        return [round(each, 4) for each in losses]
+
+    def trained(self, model: GPT, steps: int, seed: int, rate: float = RATE, loss: Callable | None = None) -> GPT:
+        """With AdamW, up in a tenth of the steps and down a line; in bfloat16 where that is fast."""
+        batches = RandomWindows(self.tokens, LENGTH, batch_size=BATCH, seed=seed)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+        train(model, batches, loss or GPT_RUN["next_token_loss"], optimizer, steps=steps, progress=False,
+              autocast=torch.bfloat16 if has_fast_bfloat16("cpu") else None, schedule=warmup_linear(steps // 10, steps))
+        return model.eval()
+
+    def scored(self, model: GPT) -> dict:
+        """Nats a token and its standard error over windows; less the uncompressed model's, and its error."""
+        nats = GPT_RUN["nats"](model, self.windows).double().mean(1)  # (W,)
+        more = nats - self.nats
+        figures = (nats.mean(), nats.std() / len(nats) ** 0.5, more.mean(), more.std() / len(nats) ** 0.5)
+        return dict(zip(("nats", "error", "more", "more_error"), (round(f.item(), 4) for f in figures), strict=True))
+
+    def written(self, model: GPT) -> str:
+        return GPT_RUN["sample"](model, self.tokenizer, 60)
+
+    def done(self, run: Run) -> dict:
+        return getattr(self, run.kind)(run)
+
+    # -- ways to make it smaller --------------------------------------------------------------------------------------
+
+    def rounding(self, run: Run, model: GPT | None = None) -> dict:
+        model = self.full if model is None else model
+        moments = self.moments if run.way.startswith("gptq") else {}
+        stored = rounded_matrices(model, int(run.size), WAYS[run.way], moments)
+        small = with_weights(model, {name: each.weight for name, each in stored.items()})
+        rest = parameters(model) - sum(each.integers.numel() for each in stored.values())
+        count = sum(each.nbytes for each in stored.values()) + 2 * rest
+        wrote = {"text": self.written(small)} if run.way in ("group", "gptq group") else {}
+        return {"bytes": count, **self.scored(small), **wrote}
+
+    def student_rounded(self, model: GPT) -> dict:
+        return self.rounding(Run("rounding", "group", 4, 0), model)
+
+    def again(self, run: Run) -> dict:
+        """The kept weights themselves, against themselves unrounded."""
+        reference = GPT_RUN["nats"](self.kept, self.windows).double().mean(1)
+        stored = rounded_matrices(self.kept, int(run.size), WAYS[run.way], {})
+        small = with_weights(self.kept, {name: each.weight for name, each in stored.items()})
+        more = GPT_RUN["nats"](small, self.windows).double().mean(1) - reference
+        return {"more": round(more.mean().item(), 5), "more_error": round((more.std() / len(more) ** 0.5).item(), 5)}
+
+    def pruning(self, run: Run) -> dict:
+        weights, generator = inner(self.full), torch.Generator().manual_seed(run.seed)
+        chosen = {"magnitude": lambda w: magnitude_mask(w, run.size), "2:4": two_of_four,
+                  "random": lambda w: magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
+        small = with_weights(self.full, {name: weight * chosen(weight) for name, weight in weights.items()})
+        return {"bytes": sparse_bytes(small), **self.scored(small)}
+
+    def units(self, run: Run) -> dict:
+        small = self.fewer_units(run)
+        return {"bytes": 2 * parameters(small), **self.scored(small)}
+
+    def fewer_units(self, run: Run) -> GPT:
+        small, generator = copy.deepcopy(self.full), torch.Generator().manual_seed(run.seed)
+        for place, layer in enumerate(small.layers):
+            scores = unit_scores(layer.feed_forward, self.moments[f"layers.{place}.feed_forward.contract.weight"])
+            scores = torch.rand(len(scores), generator=generator) if run.way == "random" else scores
+            layer.feed_forward = keep_units(layer.feed_forward, scores.topk(round(run.size * len(scores))).indices.sort()[0])
+        return small
+
+    def rank(self, run: Run) -> dict:
+        small = self.thin(run.size, run.way == "aware")
+        return {"bytes": 2 * parameters(small), **self.scored(small)}
+
+    def thin(self, share: float, aware: bool) -> GPT:
+        small = copy.deepcopy(self.full)
+        for place, layer in enumerate(small.layers):
+            names = {module: f"layers.{place}.{name}.weight" for name, module in layer.named_modules()}
+            replace_linears(layer, lambda linear, names=names: LowRankLinear(
+                linear, rank_for(linear.weight, share), self.moments[names[linear]] if aware else None))
+        return small
+
+    def mended(self, run: Run) -> dict:
+        """MEND steps of training after, or while, something is taken out."""
+        loss = None
+        if run.way == "units":
+            small = self.fewer_units(Run("units", "largest", run.size, 0))
+        else:
+            small = copy.deepcopy(self.full)
+            loss = PrunedLoss(Pruner(small, list(inner(small))), run.size, run.way == "schedule") if run.size else None
+        small = self.trained(small, MEND, run.seed, MEND_RATE, loss)
+        if loss:
+            loss.pruner()  # what the last step has moved
+        size = sparse_bytes(small) if loss else 2 * parameters(small)
+        return {"bytes": size, **self.scored(small)}
+
+    def student(self, run: Run) -> dict:
+        torch.manual_seed(run.seed)
+        model = GPT(GPTConfig(VOCABULARY, LENGTH, width=96, num_heads=3, num_layers=3))
+        loss = Distillation(self.full, soft=1.0 if run.way == "soft" else 0.0)
+        model = self.trained(model, int(run.size), run.seed, STUDENT_RATE, loss)
+        four = self.student_rounded(model) if run.way == "soft" and run.seed == 0 else {}
+        return {"bytes": 2 * parameters(model), **self.scored(model),
+                **{f"four_bits_{key}": value for key, value in four.items() if key in ("bytes", "nats")}}
+
+    # -- MiniLM -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def sentences(self) -> "Sentences":
+        return Sentences()
+
+    def minilm(self, run: Run) -> dict:
+        return self.sentences.rounded(int(run.size), WAYS[run.way], run.way.startswith("gptq"))
+
+
+class PrunedLoss:
+    """The loss of the next token after the pruner has been called: at once, or along the schedule over 3/4 of the steps."""
+
+    def __init__(self, pruner: Pruner, share: float, gradual: bool):
+        self.pruner, self.share, self.gradual, self.step = pruner, share, gradual, 0
+
+    def __call__(self, model: GPT, batch: tuple[Tensor, Tensor]) -> Tensor:
+        due = self.step == 0 or (self.gradual and self.step <= MEND * 3 // 4)
+        now = cubic_schedule(self.step, 0, MEND * 3 // 4, self.share) if self.gradual else self.share
+        self.pruner(now if due else None)
+        self.step += 1
+        return GPT_RUN["next_token_loss"](model, batch)
+
+
+def inner(model: GPT) -> dict[str, Tensor]:
+    """The matrices of the layers, without the embedding."""
+    return {name: weight for name, weight in matrices(model).items() if name.startswith("layers.")}
+
+
+def rounded_matrices(model: nn.Module, bits: int, group: int | str, moments: dict[str, Tensor]) -> dict:
+    return {name: gptq(weight, moments[name], bits, group) if name in moments else round_to_nearest(weight, bits, group)
+            for name, weight in matrices(model).items()}
+
+
+def sparse_bytes(model: GPT) -> int:
+    """Two bytes a weight that is not zero, and one bit for each place of a matrix of the layers."""
+    places = sum(weight.numel() for weight in inner(model).values())
+    zeros = sum((weight == 0).sum().item() for weight in inner(model).values())
+    return 2 * (parameters(model) - zeros) + math.ceil(places / 8)
+
+
+class Sentences:
+    """A linear map of MiniLM's states, fitted on the rated sentences with the model in float32, and then left as it is."""
+
+    def __init__(self):
+        self.model, tokenizer = load("minilm")
+        data = load_sentiment()
+        known = sorted(data.train[:LEARNED], key=lambda s: len(s.text))
+        self.batches = {part: [tokenizer([s.text for s in some[start:start + 50]], max_length=64)
+                               for start in range(0, len(some), 50)]
+                        for part, some in (("train", known), ("test", data.test))}
+        labels = torch.tensor([s.label for s in known])
+        self.labels = torch.tensor([s.label for s in data.test])
+        self.map = logistic_regression(self.states(self.model, "train"), labels, 1e-5)
+        self.full = self.logits(self.model)
+
+    @torch.no_grad()
+    def states(self, model: BERT, part: str) -> Tensor:
+        """(sentences, D) of length 1."""
+        pooled = [BERT.pool(model(batch["tokens"], batch["attention_mask"]), batch["attention_mask"])
+                  for batch in self.batches[part]]
+        return F.normalize(torch.cat(pooled), dim=1).double()
+
+    def logits(self, model: BERT) -> Tensor:
+        weights, bias = self.map
+        return self.states(model, "test") @ weights + bias
+
+    @cached_property
+    def moments(self) -> dict[str, Tensor]:
+        return input_moments(self.model, [(b["tokens"], b["attention_mask"]) for b in self.batches["train"][20:40:2]])
+
+    def rounded(self, bits: int, group: int | str, compensated: bool) -> dict:
+        moments = self.moments if compensated else {}
+        stored = rounded_matrices(self.model, bits, group, moments)
+        logits = self.logits(with_weights(self.model, {name: each.weight for name, each in stored.items()}))
+        rest = parameters(self.model) - sum(each.integers.numel() for each in stored.values())
+        loss = [F.binary_cross_entropy_with_logits(each, self.labels.double(), reduction="none")
+                for each in (logits, self.full)]
+        right = [((each > 0) == self.labels).double() for each in (logits, self.full)]
+        found = {"bytes": sum(each.nbytes for each in stored.values()) + 2 * rest, "full_bytes": 4 * parameters(self.model)}
+        for name, (ours, full) in {"nats": loss, "right": right}.items():
+            more = ours - full
+            found |= {name: round(ours.mean().item(), 4), f"full_{name}": round(full.mean().item(), 4),
+                      f"{name}_more": round(more.mean().item(), 4),
+                      f"{name}_more_error": round((more.std() / len(more) ** 0.5).item(), 4)}
+        return found
+
+
+# -- which is faster, and which only smaller --------------------------------------------------------------------------
+
+LAYER, TURNS, TOKENS = (1024, 4096), 5, 8
+
+
+@torch.no_grad()
+def layer_times(rows: int) -> dict[str, list[float]]:
+    """Times faster than float32 of one layer in each of the ways, for so many rows at once: `ratios`."""
+    torch.manual_seed(0)
+    inputs = torch.randn(rows, LAYER[0])
+    return ratios({name: partial(layer, inputs) for name, layer in layers(nn.Linear(*LAYER)).items()}, max(1, 16 // rows))
+
+
+@torch.no_grad()
+def token_times(width: int) -> dict[str, list[float]]:
+    """Times faster than float32 of TOKENS tokens, one after the other, of a GPT of this width with random weights."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=6, num_layers=6)).eval()
+    prompt = torch.randint(VOCABULARY, (1, 16))
+    return ratios({name: partial(generate, small, prompt, TOKENS, temperature=0)
+                   for name, small in smaller(model).items()}, 1)
+
+
+def layers(layer: nn.Linear) -> dict[str, Callable]:
+    """One layer in each of the ways: the same product where the bits allow it, or a smaller one."""
+    weight, out = layer.weight.detach(), layer.out_features
+    zeros, few = copy.deepcopy(layer), nn.Linear(layer.in_features, out // 10)
+    zeros.weight.data.mul_(magnitude_mask(weight, 0.9))
+    with warnings.catch_warnings(action="ignore"):  # that this format is new
+        sparse = zeros.weight.detach().to_sparse_csr()
+    four = round_to_nearest(weight, 4, GROUP)
+    thin = LowRankLinear(layer, rank_for(weight, 0.25))
+    return {"float32": layer, "bfloat16": Rounded(layer), "zeros, dense": zeros,
+            "zeros, sparse": lambda x: (sparse @ x.T).T + layer.bias, "a tenth of the units": few,
+            "rank, a quarter": thin, "8 bits, kernel": FusedInt8Linear(layer), "4 bits, unpacked": QuantizedLinear(layer, four),
+            "4 bits, kernel": FusedInt4Linear(layer, four)}
+
+
+class Rounded(nn.Module):
+    """A layer in bfloat16 for inputs in float32: the control of the kernels, which compute so."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer = copy.deepcopy(layer).bfloat16()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs.bfloat16()).to(inputs.dtype)
+
+
+def smaller(model: GPT) -> dict[str, GPT]:
+    """The model in each of the ways; what the weights are does not matter to the time."""
+    zeros, few, thin, rounded = (copy.deepcopy(model) for _ in range(4))
+    for weight in inner(zeros).values():
+        weight.mul_(magnitude_mask(weight, 0.9))
+    for layer in few.layers:
+        layer.feed_forward = keep_units(layer.feed_forward, torch.arange(layer.feed_forward.expand.out_features // 4))
+    for layer in thin.layers:
+        replace_linears(layer, lambda linear: LowRankLinear(linear, rank_for(linear.weight, 0.25)))
+    width, depth = model.config.width // 2, model.config.num_layers // 2
+    student = GPT(GPTConfig(VOCABULARY, LENGTH, width=width, num_heads=3, num_layers=depth))
+    models = {"float32": model, "bfloat16": replace_linears(rounded, Rounded), "zeros, dense": zeros,
+              "a quarter of the units": few, "rank, a quarter": thin, "student": student,
+              "8 bits, kernel": quantize(model, fused=True), "4 bits, kernel": quantize_linears(model, 4, GROUP, fused=True)}
+    return {name: each.eval() for name, each in models.items()}
+
+
+def ratios(calls: dict[str, Callable], times: int) -> dict[str, list[float]]:
+    """Of each call its speed in those of the first: CPU seconds, by turns, so that what the machine does falls on all."""
+    for call in calls.values():
+        call()
+    turns = []
+    for _ in range(TURNS):
+        spent = []
+        for call in calls.values():
+            start = time.process_time()
+            for _ in range(times):
+                call()
+            spent.append(time.process_time() - start)
+        turns.append([spent[0] / each for each in spent])
+    low, middle, high = torch.tensor(turns).double().quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), 0)
+    return {name: [round(middle[place].item(), 2), round((high - low)[place].item() / 2, 2)]
+            for place, name in enumerate(calls)}
+
+
+if __name__ == "__main__":
+    main()

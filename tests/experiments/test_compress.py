@@ -1,0 +1,102 @@
+"""The record of the chapter on compression: its first losses come out again, and it holds what the page reads."""
+
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torch import nn
+
+from tutorlib.models import GPT, GPTConfig
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "experiments" / "compress.py"
+RECORD = ROOT / "experiments" / "records" / "compress.json"
+
+
+def of(record, kind, way, size):
+    return [run for run in record["runs"] if (run["kind"], run["way"], run["size"]) == (kind, way, size)]
+
+
+@pytest.mark.slow
+def test_first_losses_are_those_of_the_record(program, record):
+    assert program["Bench"]().first_losses() == pytest.approx(record["first_losses"], abs=0.01)
+
+
+def test_no_row_twice_and_every_row_planned(program, record):
+    runs = [program["Run"](*(run[field] for field in program["Run"]._fields)) for run in record["runs"]]
+    assert len(runs) == len(set(runs)) and set(runs) <= set(program["planned"]())
+
+
+def test_bytes_are_those_of_packed_integers_and_grids(record):
+    weights, rest = 2048 * 192 + 6 * (4 * 192**2 + 8 * 192**2), 0
+    for bits in (2, 3, 4, 5, 8):
+        rows = of(record, "rounding", "row", bits)[0]["bytes"]
+        groups = of(record, "rounding", "group", bits)[0]["bytes"]
+        outputs = 2048 + 6 * (4 * 192 + 768 + 192)
+        rest = rows - weights * bits // 8 - 4 * outputs
+        assert rest == record["full"]["bytes"] // 2 - 2 * weights  # two bytes for each number that is no matrix's
+        assert groups == weights * bits // 8 + 4 * weights // 64 + rest
+
+
+def test_compensation_is_better_and_three_bits_follow_the_parabola(record):
+    for bits in (5, 4, 3, 2):
+        for way in ("row", "group"):
+            nearest, compensated = (of(record, "rounding", each, bits)[0] for each in (way, f"gptq {way}"))
+            assert compensated["more"] < nearest["more"]
+    four, three = (of(record, "rounding", "group", bits)[0] for bits in (4, 3))
+    assert three["more"] == pytest.approx(four["more"] * (15 / 7)**2, rel=0.25)
+
+
+def test_the_drawing_shows_the_record(record):
+    drawing = ElementTree.parse(ROOT / "book" / "drawings" / "comp-two.svg")
+    shown = [line.text for line in drawing.iter() if line.get("data-of") == "perplexity"]
+    rows = [record["full"], *(of(record, "rounding", "group", bits)[0] for bits in (8, 4, 3, 2))]
+    assert shown == [f"{math.exp(row['nats']):.1f}" for row in rows]
+    texts = [record["text"], *(row["text"] for row in rows[1:])]
+    for bits, text in zip((32, 8, 4, 3, 2), texts, strict=True):
+        said = " ".join(line.text for line in drawing.iter() if line.get("data-of") == str(bits)).removeprefix("… ")
+        assert len(said) > 60 and " ".join(text.split()).startswith(f"The king said to {said}")
+
+
+def test_pruned_bytes_by_hand(program):
+    model = GPT(GPTConfig(vocabulary=10, max_length=4, width=8, num_heads=2, num_layers=1))
+    places, numbers = 12 * 64, sum(p.numel() for p in model.parameters())
+    for weight in program["inner"](model).values():
+        weight.fill_(1.0)
+    assert program["sparse_bytes"](model) == 2 * numbers + places // 8
+    model.layers[0].feed_forward.expand.weight.data[:4] = 0
+    assert program["sparse_bytes"](model) == 2 * (numbers - 32) + places // 8
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_the_share_is_out_at_the_end_of_the_schedule_and_stays_out(program, gradual):
+    model = GPT(GPTConfig(vocabulary=10, max_length=4, width=8, num_heads=2, num_layers=1))
+    loss = program["PrunedLoss"](program["Pruner"](model, list(program["inner"](model))), 0.75, gradual)
+    optimizer, tokens = torch.optim.Adam(model.parameters(), lr=0.1), torch.randint(10, (2, 5))
+    shares = []
+    for _ in range(program["MEND"]):
+        optimizer.zero_grad()
+        loss(model, (tokens[:, :-1], tokens[:, 1:])).backward()
+        optimizer.step()
+        shares.append(loss.pruner.share)
+    assert shares[0] == (0.0 if gradual else 0.75) and shares[-1] == 0.75 and shares == sorted(shares)
+    loss.pruner()
+    assert (model.layers[0].attention.query.weight == 0).float().mean() == 0.75
+
+
+def test_ratios_are_of_the_first(program):
+    found = program["ratios"]({"once": lambda: sum(range(50_000)), "twice": lambda: sum(range(400_000))}, 5)
+    assert found["once"] == [1.0, 0.0] and found["twice"][0] < 0.6
+
+
+def test_layers_of_the_comparison_compute_the_same_where_they_can(program):
+    torch.manual_seed(0)
+    layer, inputs = nn.Linear(128, 160), torch.randn(1, 128)
+    with torch.no_grad():
+        found = {name: each(inputs) for name, each in program["layers"](layer).items()}
+    assert torch.allclose(found["zeros, dense"], found["zeros, sparse"], atol=1e-5)
+    assert found["a tenth of the units"].shape == (1, 16)
+    for name, off in (("bfloat16", 0.02), ("8 bits, kernel", 0.02), ("4 bits, unpacked", 0.1), ("4 bits, kernel", 0.1)):
+        assert (found[name] - found["float32"]).norm() < off * found["float32"].norm(), name
