@@ -26,7 +26,7 @@ class Roofline:
 
     @property
     def ridge(self) -> float:
-        """Operations a byte at which the two limits meet: below it memory is what limits, above it arithmetic."""
+        """The operations a byte at which both limits meet. Below it memory is what limits, above it arithmetic."""
         return self.flops / self.bandwidth
 
     def attainable(self, intensity: float) -> float:

@@ -9,7 +9,7 @@ def factorize(weight: Tensor, rank: int, moments: Tensor | None = None, damping:
     """weight (out, in) -> left (out, rank), right (rank, in), whose product is nearest to it among all of this rank.
 
     Nearest in its entries (Eckart and Young 1936); or, with the moments (in, in) of the layer's inputs, in its outputs: with
-    S Sᵀ = moments, the mean of |W x - L R x|² is |(W - L R) S|², so that W S is what is cut off, and S is taken out again.
+    S Sᵀ = moments, the mean squared length of W x - L R x is that of (W - L R) S: W S is cut, and S is taken out again.
     Raises ValueError for a rank outside 1 to the smaller side, and for moments of another shape.
     """
     _check_matrix(weight, rank)

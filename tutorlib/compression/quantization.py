@@ -35,7 +35,7 @@ class Quantized(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk: the integers packed without gaps, and two bytes for each number of a grid."""
+        """What it takes on disk, in bytes, with the integers packed without gaps and two bytes for each number of a grid."""
         return -(-self.integers.numel() * self.bits // 8) + 2 * (self.scale.numel() + self.minimum.numel())
 
 

@@ -23,10 +23,12 @@ class Enter(Function):
 
     @staticmethod
     def forward(context, states: Tensor) -> Tensor:
+        """The states as they are."""
         return states.view_as(states)
 
     @staticmethod
     def backward(context, gradient: Tensor) -> Tensor:
+        """The sum of all processes' gradients."""
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         return gradient
@@ -37,12 +39,14 @@ class Leave(Function):
 
     @staticmethod
     def forward(context, states: Tensor) -> Tensor:
+        """The sum of all processes' states."""
         states = states.contiguous().clone()
         dist.all_reduce(states)
         return states
 
     @staticmethod
     def backward(context, gradient: Tensor) -> Tensor:
+        """The gradient as it is."""
         return gradient
 
 
