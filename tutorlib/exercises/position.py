@@ -59,35 +59,35 @@ def check_table(answer):
 # -- 2: a shift -------------------------------------------------------------------------------------------------------
 
 
-def shift(code, k):
+def shift(code, steps):
     width = len(code)
-    angle = k * 10000 ** (-torch.arange(0, width, 2) / width)  # (D/2,)
+    angle = steps * 10000 ** (-torch.arange(0, width, 2) / width)  # (D/2,)
     sine, cosine = code[0::2], code[1::2]  # (D/2,) each
     new_sine = sine * angle.cos() + cosine * angle.sin()
     new_cosine = cosine * angle.cos() - sine * angle.sin()
     return torch.stack([new_sine, new_cosine], dim=-1).flatten()  # (D,)
 
 
-def add_codes(code, k):
-    return code + table(k + 1, code.shape[-1])[k].to(code.dtype)
+def add_codes(code, steps):
+    return code + table(steps + 1, code.shape[-1])[steps].to(code.dtype)
 
 
-def shift_halves(code, k):
+def shift_halves(code, steps):
     width = code.shape[-1]
-    angle = k / 10000 ** (torch.arange(0, width, 2, dtype=code.dtype) / width)
+    angle = steps / 10000 ** (torch.arange(0, width, 2, dtype=code.dtype) / width)
     sine, cosine = code.chunk(2, dim=-1)
     return torch.cat([sine * angle.cos() + cosine * angle.sin(), cosine * angle.cos() - sine * angle.sin()], dim=-1)
 
 
 @check.exercise(2, "Move a code without knowing where it is", reference=shift, mistakes=[
-    (lambda code, k: shift(code, -k), "That is the code k positions earlier: check the signs of the two sines."),
-    (add_codes, "The sum of two codes is not the code of the sum: a shift turns each pair by k times its frequency."),
+    (lambda code, steps: shift(code, -steps), "That is the code as many positions earlier: check the signs of the two sines."),
+    (add_codes, "The sum of two codes is not the code of the sum: a shift turns each pair by its frequency times the steps."),
     (shift_halves, "A sine stands beside its cosine here, at 2i and 2i + 1: do not cut the vector into halves."),
-    (lambda code, k: code, "The code is returned as it came."),
+    (lambda code, steps: code, "The code is returned as it came."),
 ])
 def check_shift(answer):
     codes = table(12, 6).double()  # (12, D)
-    return torch.stack([torch.as_tensor(answer(codes[p].clone(), k)) for p, k in ((0, 3), (4, 5), (7, 1), (2, 2))])
+    return torch.stack([torch.as_tensor(answer(codes[p].clone(), steps)) for p, steps in ((0, 3), (4, 5), (7, 1), (2, 2))])
 
 
 # -- 3: rotary codes at given positions -------------------------------------------------------------------------------
