@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2] / "experiments"
 TOOL = ROOT / "study_scale.py"
 RECORD = ROOT / "records" / "scale.json"
 TOLERANCE = 0.01  # nats: float32 sums in another order, after three steps
+recorded = pytest.mark.skipif(not RECORD.exists(), reason="the run is not made yet")
 
 
 def planned(program):
@@ -68,18 +69,20 @@ def test_dates_are_written_as_asked(program):
     assert said == f"{year}-{program['MONTHS'].index(month) + 1:02}-{day}" and len(day) == 2
 
 
+@recorded
 def test_the_record_holds_every_run_and_its_forecast(program, record):
     assert [run_of(program["Run"], run) for run in record["runs"]] == planned(program)
     assert program["expected"](record["runs"]) == record["expected"]
 
 
+@recorded
 @pytest.mark.slow
 @pytest.mark.parametrize("part, arm", [("context", "two layers"), ("context", "one layer, told"), ("tasks", "16"),
                                        ("family", "16"), ("rate", "32")])
 def test_first_losses_are_those_of_the_record(program, record, part, arm):
     run = program["Run"](part, arm, 1)
-    recorded, = [found for found in record["runs"] if run_of(program["Run"], found) == run]
-    assert program["perform"](run, program["FIRST"])["first"] == pytest.approx(recorded["first"], abs=TOLERANCE)
+    kept, = [found for found in record["runs"] if run_of(program["Run"], found) == run]
+    assert program["perform"](run, program["FIRST"])["first"] == pytest.approx(kept["first"], abs=TOLERANCE)
 
 
 @pytest.mark.slow
