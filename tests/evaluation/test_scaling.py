@@ -1,12 +1,24 @@
 """Scaling laws: what was put in comes out."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from tutorlib.evaluation.scaling import Optimum, ScalingLaw, fit_isoflop, fit_power, fit_scaling_law, training_flops
+from tutorlib.evaluation.scaling import (
+    DOLLARS,
+    PEAK,
+    UTILIZATION,
+    Optimum,
+    ScalingLaw,
+    fit_isoflop,
+    fit_power,
+    fit_scaling_law,
+    training_flops,
+)
 from tutorlib.models import GPT, GPTConfig
 
 N = torch.tensor([5e3, 1e4, 3e4, 1e5, 3e5], dtype=torch.float64)
@@ -131,3 +143,10 @@ def test_training_flops_are_those_that_torch_counts(vocabulary, length, width, l
     assert counter.get_total_flops() == 3 * length * training_flops(vocabulary, length, width, layers)
     with pytest.raises(ValueError, match="width must be at least 1, got 0"):
         training_flops(vocabulary, length, 0, layers)
+
+
+def test_what_flops_cost_is_what_the_first_chapter_says():
+    """Its cell states the same peak and price, and its text the utilization."""
+    chapter = (Path(__file__).parents[2] / "chapters" / "concepts" / "large-models.ipynb").read_text("utf8")
+    assert f"PEAK, TOKENS, DOLLARS = {PEAK:.2e}".replace("e+", "e") in chapter and f"2e12, {DOLLARS}" in chapter
+    assert f"The smallest gives {UTILIZATION:.2f}".replace("0.", ".") in chapter

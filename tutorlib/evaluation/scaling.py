@@ -16,6 +16,10 @@ from tutorlib.arguments import check_counts
 ROUNDS, POINTS = 5, 25  # of the search for the exponents: each round looks at POINTS values and then zooms in
 SMALLEST, LARGEST = 0.02, 2.0  # exponents that are looked at
 
+# What FLOPs cost, for all pages: an A100's bfloat16 FLOPs a second by its data sheet, the share that the smallest Llama 2
+# reached of it, and the price of an hour, which is an assumption.
+PEAK, UTILIZATION, DOLLARS = 3.12e14, 0.39, 2.0
+
 
 class ScalingLaw(NamedTuple):
     """L = floor + the sum of scale / size^exponent: floor is a number, scales and exponents are (k,), one for each size."""
