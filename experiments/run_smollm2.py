@@ -36,6 +36,13 @@ BLOCK, DRAWS = 32, 3
 SUBJECTS = ("sea", "moon", "bread", "rain", "winter", "music", "bees", "gold", "paper", "iron", "salt", "tea", "milk", "sand",
             "wind", "fire")
 WRITTEN, END = 120, 2
+ASKED = 8  # draws for questions
+CAPITALS = """France Paris, Italy Rome, Spain Madrid, Germany Berlin, Japan Tokyo, China Beijing, Russia Moscow, Egypt
+Cairo, Greece Athens, Portugal Lisbon, Austria Vienna, Hungary Budapest, Poland Warsaw, Norway Oslo, Sweden
+Stockholm, Finland Helsinki, Denmark Copenhagen, Ireland Dublin, Belgium Brussels, Turkey Ankara, Iran Tehran,
+Iraq Baghdad, India Delhi, Thailand Bangkok, Vietnam Hanoi, Indonesia Jakarta, Australia Canberra, Canada
+Ottawa, Cuba Havana, Peru Lima, Chile Santiago, Kenya Nairobi, Ethiopia Addis, Ukraine Kyiv, Romania
+Bucharest, Bulgaria Sofia, Serbia Belgrade, Croatia Zagreb, Syria Damascus, Lebanon Beirut"""
 QUESTIONS = {"How many letters are in the word 'cat'?": " 3", "What is 12 times 12?": "144",
              "What is the capital of Italy?": "Rome", "What is the capital of France?": "Paris"}
 
@@ -49,10 +56,9 @@ def main() -> None:
                                                      "block": BLOCK, "written": WRITTEN}, **surroundings(), "seconds": {}})
     reader = open_smollm2()
     model, tokenizer = llama_from_gguf(reader), tokenizer_from_gguf(reader)
-    parts = {"times": lambda: times(model, tokenizer), "texts": lambda: texts(model, tokenizer),
-             "losses": lambda: losses_of_all(model, tokenizer, reader), "rounded_gpt": rounded_gpt,
-             "half_shaken": lambda: half_shaken(model, tokenizer, reader),
-             "questions": lambda: questions(model, tokenizer, reader)}
+    parts = {"texts": lambda: texts(model, tokenizer), "losses": lambda: losses_of_all(model, tokenizer, reader),
+             "rounded_gpt": rounded_gpt, "half_shaken": lambda: half_shaken(model, tokenizer, reader),
+             "questions": lambda: questions(model, tokenizer, reader), "times": lambda: times(model, tokenizer)}
     for name, part in parts.items():
         if name not in record:
             start = time.process_time()
@@ -97,13 +103,13 @@ def times(model: Llama, tokenizer) -> dict:
 def bandwidth() -> float:
     """Bytes a second that one thread reads from main memory."""
     big = torch.ones(100_000_000)
-    return round(big.nbytes / min(seconds(big.sum)), -6)
+    return round(big.nbytes / min(seconds(big.sum, 10)), -6)
 
 
 def flops(dtype: torch.dtype) -> float:
     """Operations a second of a large product; a multiply-add is two."""
     a, b = torch.randn(2, 1024, 1024).to(dtype)
-    return round(2 * 1024**3 / min(seconds(lambda: a @ b)), -6)
+    return round(2 * 1024**3 / min(seconds(lambda: a @ b, 10)), -6)
 
 
 def step(model: Llama, prompt: Tensor, batch: int) -> None:
@@ -292,11 +298,19 @@ def rounded_model(model: GPT, bits: int, size: int | None) -> tuple[GPT, dict[st
 
 
 def questions(model: Llama, tokenizer, reader) -> dict:
-    """The probability of the right answer's first words, and the answer, of the model and of the shaken ones."""
+    """What the model and the shaken ones answer, and of which countries they know the capital's first token."""
     steps, found = steps_of_file(reader, model), {}
-    for name, other in (("as it is", model), *((f"shaken {draw}", shaken(model, steps, draw)) for draw in range(DRAWS))):
-        found[name] = [answer(other, tokenizer, question) for question in QUESTIONS]
+    for name, other in (("as it is", model), *((f"shaken {draw}", shaken(model, steps, draw)) for draw in range(ASKED))):
+        found[name] = {"answers": [answer(other, tokenizer, question) for question in QUESTIONS],
+                       "capitals": [int(knows(other, tokenizer, *pair.split())) for pair in CAPITALS.split(",")]}
     return found
+
+
+def knows(model: Llama, tokenizer, country: str, capital: str) -> bool:
+    """Whether the likeliest token of an answer so begun is the first of the capital's."""
+    text = chat_prompt([("user", f"What is the capital of {country}?")]) + f"The capital of {country} is"
+    likeliest = model(torch.tensor([tokenizer.encode(text)]), last_only=True).argmax().item()
+    return likeliest == tokenizer.encode(" " + capital)[0]
 
 
 def answer(model: Llama, tokenizer, question: str, new: int = 30) -> str:
