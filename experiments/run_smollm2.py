@@ -9,7 +9,6 @@ wide to either side, as large as the error of a rounding. The record is written 
 """
 
 import argparse
-import math
 import runpy
 import time
 from collections.abc import Callable
@@ -36,13 +35,6 @@ BLOCK, DRAWS = 32, 3
 SUBJECTS = ("sea", "moon", "bread", "rain", "winter", "music", "bees", "gold", "paper", "iron", "salt", "tea", "milk", "sand",
             "wind", "fire")
 WRITTEN, END = 120, 2
-ASKED = 8  # draws for questions
-CAPITALS = """France Paris, Italy Rome, Spain Madrid, Germany Berlin, Japan Tokyo, China Beijing, Russia Moscow, Egypt
-Cairo, Greece Athens, Portugal Lisbon, Austria Vienna, Hungary Budapest, Poland Warsaw, Norway Oslo, Sweden
-Stockholm, Finland Helsinki, Denmark Copenhagen, Ireland Dublin, Belgium Brussels, Turkey Ankara, Iran Tehran,
-Iraq Baghdad, India Delhi, Thailand Bangkok, Vietnam Hanoi, Indonesia Jakarta, Australia Canberra, Canada
-Ottawa, Cuba Havana, Peru Lima, Chile Santiago, Kenya Nairobi, Ethiopia Addis, Ukraine Kyiv, Romania
-Bucharest, Bulgaria Sofia, Serbia Belgrade, Croatia Zagreb, Syria Damascus, Lebanon Beirut"""
 QUESTIONS = {"How many letters are in the word 'cat'?": " 3", "What is 12 times 12?": "144",
              "What is the capital of Italy?": "Rome", "What is the capital of France?": "Paris"}
 
@@ -57,7 +49,7 @@ def main() -> None:
     reader = open_smollm2()
     model, tokenizer = llama_from_gguf(reader), tokenizer_from_gguf(reader)
     parts = {"texts": lambda: texts(model, tokenizer), "losses": lambda: losses_of_all(model, tokenizer, reader),
-             "rounded_gpt": rounded_gpt, "half_shaken": lambda: half_shaken(model, tokenizer, reader),
+             "rounded_gpt": rounded_gpt,
              "questions": lambda: questions(model, tokenizer, reader), "times": lambda: times(model, tokenizer)}
     for name, part in parts.items():
         if name not in record:
@@ -85,18 +77,13 @@ def times(model: Llama, tokenizer) -> dict:
     table = 4 * model.embedding.weight.numel()  # of which int8 looks up one row a token
     read = {name: weight_bytes(other) - (table if name == "int8" else 0) for name, other in formats.items()}
     prompt = torch.tensor([tokenizer.encode("Once upon a time")])  # (1, T)
-    longer = torch.randint(len(tokenizer), (1, 32), generator=torch.Generator().manual_seed(0))  # as book/benchmarks.md has it
-    kinds = {(name, f"step {batch}"): lambda b=batch, o=other: step(o, prompt, b)
-             for name, other in formats.items() for batch in BATCHES}
-    kinds |= {(name, f"products {batch}"): products(other, batch) for name, other in formats.items() for batch in (1, 16)}
-    kinds |= {(name, "32 and 32"): lambda o=other: generate(o, longer, 32, temperature=0) for name, other in formats.items()}
     found = {"bandwidth": bandwidth(), "flops": {name: flops(dtype) for name, dtype in
-                                                 (("float32", torch.float32), ("bfloat16", torch.bfloat16))},
-             "formats": {name: {"bytes": read[name]} for name in formats}}
-    for _ in range(ROUNDS):  # in turn, so that what else the machine does meets all alike
-        for (name, kind), function in kinds.items():
-            taken = seconds(function, 1)[0] / (NEW if kind.startswith("step") else 1)
-            found["formats"][name].setdefault(kind, []).append(round(taken, 5))
+                                                 (("float32", torch.float32), ("bfloat16", torch.bfloat16))}, "formats": {}}
+    for name, other in formats.items():
+        steps = {f"step {batch}": [taken / NEW for taken in seconds(lambda b=batch, o=other: step(o, prompt, b))]
+                 for batch in BATCHES}
+        alone = {f"products {batch}": seconds(products(other, batch)) for batch in (1, 16)}
+        found["formats"][name] = {"bytes": read[name]} | rounded(steps | alone, 5)
     return found
 
 
@@ -182,12 +169,6 @@ def losses_of_all(model: Llama, tokenizer, reader) -> dict:
     return rounded(found, 5) | {"characters": count}
 
 
-def half_shaken(model: Llama, tokenizer, reader) -> dict:
-    """As `shaken`, with noise half as wide: where the loss is a bowl, a quarter of the cost."""
-    given, steps = passages(tokenizer), {name: step / 2 for name, step in steps_of_file(reader, model).items()}
-    return {str(draw): rounded(losses(shaken(model, steps, draw), given), 5) for draw in range(DRAWS)}
-
-
 def counting(tokenizer, given: Tensor) -> dict:
     """Kneser-Ney on the model's own tokens of the chapters that are not held out."""
     text = torch.tensor(tokenizer.encode("\n\n".join(load_bible().train)))
@@ -250,6 +231,7 @@ def steps_of_file(reader, model: Llama) -> dict[str, Tensor]:
     return found
 
 
+@torch.no_grad()
 def shaken(model: nn.Module, steps: dict[str, Tensor], seed: int) -> nn.Module:
     """The model with each weight moved by up to half its step, as a rounding moves it."""
     generator = torch.Generator().manual_seed(seed)
@@ -285,6 +267,7 @@ def rounded_gpt() -> dict:
     return {"characters": count, "windows": len(windows), "bits": found}
 
 
+@torch.no_grad()
 def rounded_model(model: GPT, bits: int, size: int | None) -> tuple[GPT, dict[str, Tensor]]:
     """Matrices of the layers in `bits`, the embedding in 8, as in the file; `size` None is a whole row a block."""
     other, steps = deepcopy(model), {}
@@ -298,30 +281,16 @@ def rounded_model(model: GPT, bits: int, size: int | None) -> tuple[GPT, dict[st
 
 
 def questions(model: Llama, tokenizer, reader) -> dict:
-    """What the model and the shaken ones answer, and of which countries they know the capital's first token."""
+    """What the model and the shaken ones answer."""
     steps, found = steps_of_file(reader, model), {}
-    for name, other in (("as it is", model), *((f"shaken {draw}", shaken(model, steps, draw)) for draw in range(ASKED))):
-        found[name] = {"answers": [answer(other, tokenizer, question) for question in QUESTIONS],
-                       "capitals": [int(knows(other, tokenizer, *pair.split())) for pair in CAPITALS.split(",")]}
+    for name, other in (("as it is", model), *((f"shaken {draw}", shaken(model, steps, draw)) for draw in range(DRAWS))):
+        found[name] = {"answers": [answer(other, tokenizer, question) for question in QUESTIONS]}
     return found
-
-
-def knows(model: Llama, tokenizer, country: str, capital: str) -> bool:
-    """Whether the likeliest token of an answer so begun is the first of the capital's."""
-    text = chat_prompt([("user", f"What is the capital of {country}?")]) + f"The capital of {country} is"
-    likeliest = model(torch.tensor([tokenizer.encode(text)]), last_only=True).argmax().item()
-    return likeliest == tokenizer.encode(" " + capital)[0]
 
 
 def answer(model: Llama, tokenizer, question: str, new: int = 30) -> str:
     prompt = torch.tensor([tokenizer.encode(chat_prompt([("user", question)]))])
     return tokenizer.decode(generate(model, prompt, new, temperature=0, eos=END)[0, prompt.size(1):])
-
-
-def mean_and_error(values: list[float], less: list[float]) -> tuple[float, float]:
-    """Of paired differences of passages: the mean and its standard error."""
-    differences = torch.tensor(values) - torch.tensor(less)
-    return differences.mean().item(), differences.std().item() / math.sqrt(len(differences))
 
 
 if __name__ == "__main__":

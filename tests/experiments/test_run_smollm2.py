@@ -46,17 +46,12 @@ def test_runs_that_came_before(program):
     assert program["repeated_share"]([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
 
 
-def test_capitals_are_forty_pairs(program):
-    pairs = [pair.split() for pair in program["CAPITALS"].split(",")]
-    assert len(pairs) == 40 and all(len(pair) == 2 for pair in pairs) and ["Ukraine", "Kyiv"] in pairs
-
-
 def test_the_record_is_whole(program, record):
     assert set(record["times"]["formats"]) == {"float32", "bfloat16", "int8"}
     for found in record["times"]["formats"].values():
         assert all(len(found[f"step {batch}"]) == program["ROUNDS"] for batch in program["BATCHES"])
     assert {len(values) for values in record["losses"].values()} == {program["PASSAGES"]}
-    assert len(record["questions"]) == 1 + program["ASKED"] and len(record["half_shaken"]) == program["DRAWS"]
+    assert len(record["questions"]) == 1 + program["DRAWS"]
     for kind in ("greedy", "drawn"):
         assert len(record["texts"][kind]["text"]) == len(program["SUBJECTS"])
     original = json.loads((ROOT / "records" / "gpt.json").read_text())["scores"]["gpt"]
@@ -83,7 +78,6 @@ def test_first_numbers_are_those_of_the_record(program, record):
     others = {"float32": model, "int8": program["quantize"](model), "shaken 0": program["shaken"](model, steps, 0)}
     for name, other in others.items():
         assert program["losses"](other, given)[0] == pytest.approx(record["losses"][name][0], abs=0.005)
-    assert program["knows"](model, tokenizer, "France", "Paris") == bool(record["questions"]["as it is"]["capitals"][0])
 
 
 def test_refuses_unknown_arguments(monkeypatch, capsys):
