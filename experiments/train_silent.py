@@ -112,8 +112,8 @@ def encoder_004(position, batch_first):
     return lambda letters: Encoder004(letters + 1, WIDTH, HEADS, position=position, batch_first=batch_first)
 
 
-def program_000(attention, position):
-    return lambda letters: Program000(letters + 1, WIDTH, HEADS, attention=attention, position=position)
+def program_000(attention, position, heads=HEADS):
+    return lambda letters: Program000(letters + 1, WIDTH, heads, attention=attention, position=position)
 
 
 ARMS = {"004, repaired": encoder_004((1, WINDOW, WIDTH), True),
@@ -121,7 +121,9 @@ ARMS = {"004, repaired": encoder_004((1, WINDOW, WIDTH), True),
         "004 with P21": encoder_004((1, WINDOW, WIDTH), False),
         "000, repaired": program_000(RepairedAttention, RepairedPosition),
         "000 with P8": program_000(PrintedAttention, RepairedPosition),
-        "000 with P2": program_000(RepairedAttention, RisingPosition)}
+        "000 with P2": program_000(RepairedAttention, RisingPosition),
+        # as many rows of weights in a window of seven, 56, as P8 makes of four heads
+        "000, 8 heads": program_000(RepairedAttention, RepairedPosition, heads=8)}
 
 
 class Run(NamedTuple):
