@@ -5,7 +5,7 @@ if (location.protocol === "file:") {
 
 // A result that is an entry of an index, such as a term of the glossary, names only its page: "Glossary, Glossary, Glossary".
 // Here it names the entry too.
-addEventListener("DOMContentLoaded", () => {
+document.addEventListener("DOMContentLoaded", () => {
   if (typeof Search === "undefined") return;
   const perform = Search._performSearch;
   Search._performSearch = (...question) => {

@@ -94,7 +94,7 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
     if (tokens.length < 2) return "";
     const mean = from => (tokens.slice(1).reduce((sum, _, t) => sum + bits(t + 1, from), 0) / (tokens.length - 1)).toFixed(2);
     const off = gpt === whole ? "" : ` With ${gpt.silent.size === 1 ? "one head" : `${gpt.silent.size} heads`} off: ${mean(rows)}.`;
-    return `The model is surprised by ${mean(all)} bits a token here (darker: more).${off}`;
+    return `The model is surprised by ${mean(all)} bits a token here (deeper tint: more).${off}`;
   }
 
   const name = id => shown(tokenizer.decode([id]));
@@ -159,6 +159,7 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
     if (tokens.length === M) tokens = tokens.slice(M / 2); // positions end: go on from the later half
     show([...tokens, token]);
     text.value = tokenizer.decode(tokens);
+    text.scrollTop = text.scrollHeight;
   }
 
   /** Draw `count` tokens, one a frame, as generate() does with this temperature. */
