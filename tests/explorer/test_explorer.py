@@ -192,11 +192,13 @@ def test_surprise_is_the_mean_loss_in_bits(one):
 def test_texts_that_are_empty_or_too_long_get_a_sentence(one):
     one.write("")
     assert "Type something" in one.note and one.page.locator(".panes").is_hidden()
-    one.page.get_by_role("button", name="Write on").click()  # nothing to go on from: nothing happens
-    one.write("the king " * 40)
-    assert f"at most {LENGTH} tokens" in one.note and len(one.shown()) == LENGTH
+    assert one.page.get_by_role("button", name="Write on").is_disabled()  # nothing to go on from
+    long = "the king " * 40
+    one.write(long)
+    assert f"the last ones: at most {LENGTH}" in one.note and len(one.shown()) == LENGTH
     one.page.get_by_role("button", name="Next token").click()
     one.page.wait_for_function(f"{NODE}.gpt.seen.length === {LENGTH // 2 + 1}")  # it goes on from the later half
+    assert one.page.locator("textarea").input_value().startswith(long)  # and takes nothing from what a reader wrote
 
 
 @pytest.mark.slow
@@ -207,8 +209,13 @@ def test_it_writes_and_stops_and_starts_again(one):
     text = one.page.locator("textarea").input_value()
     one.page.wait_for_timeout(100)
     assert one.page.locator("textarea").input_value() == text
+    one.page.get_by_label("temperature").fill("2")
+    one.page.get_by_label("Layer 1, head 2 is on").uncheck()
+    assert one.page.get_by_label("Show layer 1, head 2").get_attribute("aria-pressed") == "true"
     one.page.get_by_role("button", name="Start again").click()
     assert one.page.locator("textarea").input_value() == "The king said"
+    assert one.page.get_by_label("Layer 1, head 2 is on").is_checked() and "off" not in one.note
+    assert one.page.get_by_label("temperature").input_value() == "0.8"
 
 
 @pytest.mark.slow

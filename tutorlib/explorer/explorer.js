@@ -11,12 +11,12 @@ function h(tag, attributes = {}, ...children) {
 
 /** A token as it is shown: a visible blank, a visible end of line. */
 const shown = text => text.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "�";
-const SHOWN = 10, PER_CLICK = 60;
+const SHOWN = 10, PER_CLICK = 60; // most probable tokens; tokens that one press of "Write on" draws
 
 function explore(root, {config, tokenizer: parts, prompt, inside, weights: packed}) {
   const weights = readWeights(packed), tokenizer = new Tokenizer(parts), {num_layers: N, num_heads: H, max_length: M} = config;
   const whole = new GPT(config, weights);
-  let gpt = root.gpt = whole, tokens = [], rows = [], all = [], at = 0, layer = 0, head = 0, running = 0;
+  let gpt = root.gpt = whole, tokens = [], rows = [], all = [], past = "", at = 0, layer = 0, head = 0, running = 0;
   root.tokenizer = tokenizer;
 
   const text = h("textarea", {rows: 2, spellcheck: "false", "aria-label": "Text for the model", oninput: () => read(text.value),
@@ -35,21 +35,22 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
       const canvas = h("canvas", {width: 96, height: 96, "aria-hidden": "true"});
       const button = h("button", {type: "button", "aria-label": `Show layer ${n + 1}, head ${k + 1}`,
         onclick: () => { [layer, head] = [n, k]; drawMaps(); }}, canvas);
-      const box = h("input", {type: "checkbox", checked: "", "aria-label": `Layer ${n + 1}, head ${k + 1} is on`, onchange: silence});
+      const box = h("input", {type: "checkbox", checked: "", "aria-label": `Layer ${n + 1}, head ${k + 1} is on`,
+        onchange: () => { [layer, head] = [n, k]; silence(); }});
       heads.append(h("div", {class: "head"}, button, h("label", {}, box, ` ${n + 1}.${k + 1}`)));
       cells.push({canvas, button, box, n, k});
     }
 
   const press = (label, action) => h("button", {type: "button", onclick: action}, label);
+  const writers = [press("Next token", () => write(1)), press("Write on", () => write(PER_CLICK))];
   root.replaceChildren(text,
-    h("div", {class: "tools"}, press("Next token", () => write(1)), press("Write on", () => write(PER_CLICK)),
-      press("Stop", () => { running++; }), press("Start again", () => { text.value = prompt; read(prompt); })),
+    h("div", {class: "tools"}, ...writers, press("Stop", () => { running++; }), press("Start again", start)),
     note, chips,
     h("div", {class: "panes"},
       h("section", {"aria-label": "Next token"}, after,
         h("label", {for: heat.id}, "temperature ", degrees), heat, bars),
       h("details", {...(inside ? {open: ""} : {}), ontoggle: () => tokens.length && drawMaps()},
-        h("summary", {class: "title"}, "Where each head looks; untick one to switch it off"), heads, map, looks)));
+        h("summary", {class: "title"}, "Where each head looks. Press a map to enlarge it, untick a head to switch it off"), heads, map, looks)));
   map.addEventListener("mousemove", event => {
     const box = map.getBoundingClientRect(), T = tokens.length;
     const [s, t] = [(event.clientX - box.x) / box.width, (event.clientY - box.y) / box.height].map(v => Math.floor(v * T));
@@ -60,13 +61,23 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
   function read(written) {
     running++;
     const found = tokenizer.encode(written);
-    show(found.slice(-M), found.length > M ? `The model sees at most ${M} tokens: the last ones.` : "");
+    past = tokenizer.decode(found.slice(0, -M));
+    show(found.slice(-M));
   }
 
-  function show(kept, said = "") {
+  /** The text, the temperature and the heads as they were at first. */
+  function start() {
+    text.value = prompt;
+    heat.value = 0.8;
+    for (const {box} of cells) box.checked = true;
+    gpt = root.gpt = whole;
+    read(prompt);
+  }
+
+  function show(kept) {
     tokens = kept;
     at = tokens.length - 1;
-    compute(said || (tokens.length ? "" : "Type something: the model predicts what comes after a text, and needs one token at least."));
+    compute();
   }
 
   function silence() {
@@ -75,11 +86,13 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
     compute();
   }
 
-  function compute(said = "") {
+  function compute() {
     rows = gpt.forward(tokens);
     all = gpt === whole ? rows : whole.forward(tokens);
     chips.hidden = after.parentNode.parentNode.hidden = !tokens.length;
-    note.textContent = said || surprise();
+    for (const writer of writers) writer.disabled = !tokens.length;
+    note.textContent = tokens.length ? `${surprise()}${past && ` It sees ${tokens.length} tokens, the last ones: at most ${M}.`}` :
+      "Type something: the model predicts what comes after a text, and needs one token at least.";
     if (!tokens.length) return;
     drawChips();
     drawMaps();
@@ -156,9 +169,12 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
   }
 
   function append(token) {
-    if (tokens.length === M) tokens = tokens.slice(M / 2); // positions end: go on from the later half
+    if (tokens.length === M) { // positions end: go on from the later half
+      past += tokenizer.decode(tokens.slice(0, M / 2));
+      tokens = tokens.slice(M / 2);
+    }
     show([...tokens, token]);
-    text.value = tokenizer.decode(tokens);
+    text.value = past + tokenizer.decode(tokens);
     text.scrollTop = text.scrollHeight;
   }
 
@@ -176,6 +192,5 @@ function explore(root, {config, tokenizer: parts, prompt, inside, weights: packe
   }
 
   new MutationObserver(() => tokens.length && drawMaps()).observe(document.documentElement, {attributes: true, attributeFilter: ["data-theme"]});
-  text.value = prompt;
-  read(prompt);
+  start();
 }
