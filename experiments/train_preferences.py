@@ -56,6 +56,7 @@ DPO_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 FINE_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 REWARD_RATE = 1e-3
 ROUNDS, GROUPS, GROUP, PASSES, POLICY_RATE = 80, 8, 8, 2, 1e-3
+GENTLE = 2e-4  # a fifth of it
 EVERY = 10  # rounds between looks at a policy
 REWARDS: dict[str, Callable[[Tensor], Tensor]] = {"exact": is_exact, "mention": mentions_sum}
 
@@ -80,7 +81,7 @@ def runs() -> list[Run]:
         for reward, beta, baseline in (("exact", 0.02, "group"), ("mention", 0.02, "group"), ("exact", 0.02, "none"),
                                        ("mention", 0.3, "group"), ("exact", 0.3, "group")):
             planned += [Run("policy", seed, POLICY_RATE, reward, beta, baseline)]
-    return planned
+    return planned + [Run("policy", seed, GENTLE, "exact", 0.02, "group") for seed in SEEDS]
 
 
 # -- the start, what it writes and how that is judged --------------------------------------------------------------------
