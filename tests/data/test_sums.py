@@ -35,7 +35,7 @@ def test_the_questions_are_all_sums_and_none_is_in_both_sets():
 def test_answers_are_as_often_right_in_brackets_and_single_as_said():
     prompts = questions()[0].repeat(100, 1)
     tokens = careless_answers(prompts, torch.Generator().manual_seed(0))
-    right, brackets, more = traits(tokens).mean(0).tolist()
+    _, brackets, more = traits(tokens).mean(0).tolist()
     assert tokens.shape == (9600, PROMPT + ANSWER) and torch.equal(tokens[:, :PROMPT], prompts)
     assert brackets == pytest.approx(0.25, abs=0.02) and more == pytest.approx(0.7, abs=0.03)
     inner = (sums(prompts) > 1) & (sums(prompts) < 21)  # at the ends a guess that is off may be pushed back

@@ -27,7 +27,7 @@ def the_larger_always(reward, other):
 
 
 @check.exercise(1, "How often it is preferred", reference=chance, mistakes=[
-    (share_of_the_sum, "That is a share of rewards, which breaks when one is negative: take the sigmoid of their difference."),
+    (share_of_the_sum, "A share of rewards breaks when one is negative: take the sigmoid of their difference."),
     (the_other_way, "The larger the first reward, the larger the chance: look at the sign in the exponent."),
     (the_larger_always, "Readers are not sure: a small difference is decided nearly by a coin."),
 ])
@@ -57,7 +57,7 @@ def without_beta(policy, reference, beta):
 
 
 @check.exercise(2, "The margin of DPO", reference=margin, mistakes=[
-    (without_reference, "An answer that the start found probable gets no merit for it: subtract the reference's log-probability."),
+    (without_reference, "What the start found probable is no merit: subtract the reference's log-probability."),
     (chosen_alone, "A pair is won by a difference: the other answer counts, too."),
     (without_beta, "A margin is measured in rewards, and a nat of log-ratio is worth beta."),
 ])
