@@ -54,6 +54,7 @@ TASTE = torch.tensor([2.0, 1.0, -1.0])  # what the readers' utility gives for ri
 PAIRS, EPOCHS, PAIR_BATCH, BETA = 1024, 6, 64, 0.1
 DPO_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 FINE_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+SMALLER = (("dpo", 1e-5), ("fine", 1e-5), ("fine", 3e-5))  # run when 3e-5 had turned out the best of DPO's
 REWARD_RATE = 1e-3
 ROUNDS, GROUPS, GROUP, PASSES, POLICY_RATE = 80, 8, 8, 2, 1e-3
 GENTLE = 2e-4  # a fifth of it
@@ -73,7 +74,7 @@ class Run(NamedTuple):
 
 
 def runs() -> list[Run]:
-    """Seed by seed, so that what is there at any time is whole comparisons."""
+    """Seed by seed, so that what is there at any time is whole comparisons; what was added later stands at the end."""
     planned = []
     for seed in SEEDS:
         planned += [Run("reward", seed, REWARD_RATE)]
@@ -81,7 +82,8 @@ def runs() -> list[Run]:
         for reward, beta, baseline in (("exact", 0.02, "group"), ("mention", 0.02, "group"), ("exact", 0.02, "none"),
                                        ("mention", 0.3, "group"), ("exact", 0.3, "group")):
             planned += [Run("policy", seed, POLICY_RATE, reward, beta, baseline)]
-    return planned + [Run("policy", seed, GENTLE, "exact", 0.02, "group") for seed in SEEDS]
+    planned += [Run("policy", seed, GENTLE, "exact", 0.02, "group") for seed in SEEDS]
+    return planned + [Run(kind, seed, rate) for seed in SEEDS for kind, rate in SMALLER]
 
 
 # -- the start, what it writes and how that is judged --------------------------------------------------------------------

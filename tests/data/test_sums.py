@@ -13,7 +13,7 @@ from tutorlib.data.sums import (
     is_exact,
     mentions_sum,
     questions,
-    spell,
+    as_characters,
     sums,
     traits,
 )
@@ -29,7 +29,7 @@ def test_the_questions_are_all_sums_and_none_is_in_both_sets():
     train, test = questions()
     assert len(train) == 96 and len(test) == 48
     assert len({tuple(row) for row in torch.cat([train, test]).tolist()}) == 144
-    assert spell(torch.tensor(SEVEN_AND_FIVE)) == "7+5="
+    assert as_characters(torch.tensor(SEVEN_AND_FIVE)) == "7+5="
 
 
 def test_answers_are_as_often_right_in_brackets_and_single_as_said():
@@ -49,7 +49,7 @@ def test_rules():
     assert is_exact(tokens).tolist() == [True] + [False] * 6
     assert mentions_sum(tokens).tolist() == [True, False, False, True, True, False, False]
     assert traits(tokens).tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [1, 1, 1], [1, 1, 0], [0, 0, 0]]
-    assert spell(tokens[3]) == "7+5=[11][12]." and spell(written([11, 12])[0]) == "7+5=11 12."
+    assert as_characters(tokens[3]) == "7+5=[11][12]." and as_characters(written([11, 12])[0]) == "7+5=11 12."
 
 
 def test_the_last_place_counts_for_a_mention():

@@ -75,7 +75,7 @@ def traits(tokens: Tensor) -> Tensor:
     return torch.stack([first == right, answer[:, 0] == OPEN, more], dim=1).float()
 
 
-def spell(tokens: Tensor) -> str:
+def as_characters(tokens: Tensor) -> str:
     """One sequence (T,) in characters, up to its first end: `7+5=[12].`"""
     signs = {PLUS: "+", EQUALS: "=", OPEN: "[", CLOSE: "]", END: "."}
     written, last = "", None
