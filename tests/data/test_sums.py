@@ -9,11 +9,11 @@ from tutorlib.data.sums import (
     END,
     OPEN,
     PROMPT,
+    as_characters,
     careless_answers,
     is_exact,
     mentions_sum,
     questions,
-    as_characters,
     sums,
     traits,
 )
