@@ -45,3 +45,9 @@ def test_a_chapter_leads_to_the_glossary(site):
     start = page.index('<a class="term reference internal" href="../../book/glossary.html#term-')
     assert 'title="' in page[start:start + 700]
     assert page.count('#term-softmax"') == 1
+
+
+def test_a_link_to_a_chapter_keeps_its_words(site):
+    """A link that is resolved late must not be taken for text."""
+    page = (site / "chapters" / "concepts" / "large-models.html").read_text("utf8")
+    assert '<span class="std std-doc"></span>' not in page

@@ -51,9 +51,9 @@ def first_uses(text: str, terms: dict[str, str]) -> Iterator[tuple[int, int, str
 
 
 class LinkTerms(SphinxPostTransform):
-    """Works on the pages of chapters; the anchors are those of Sphinx's own glossary."""
+    """Works on the pages of chapters, once all other links are resolved; the anchors are those of Sphinx's own glossary."""
 
-    default_priority = 6
+    default_priority = 50
     formats = ("html",)
 
     def run(self, **kwargs) -> None:
