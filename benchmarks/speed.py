@@ -18,7 +18,7 @@ from benchmarks.harness import Row, inference
 from benchmarks.harness import _row as row_of
 from tutorlib.device import has_fast_bfloat16
 from tutorlib.fast import prepare
-from tutorlib.generation import generate, pad_left
+from tutorlib.generation import generate, left_padded
 from tutorlib.pretrained import from_transformers
 from tutorlib.roofline import Roofline, measure_roofline
 from tutorlib.speculation import PromptLookup, speculate
@@ -78,7 +78,7 @@ def work() -> list[Work]:
 
 @torch.inference_mode()
 def _peer(model: LlamaForCausalLM, prompts: list[Tensor]) -> Tensor:
-    tokens, real = pad_left(prompts)
+    tokens, real = left_padded(prompts)
     return model.generate(tokens, attention_mask=real.long(), max_new_tokens=NEW, do_sample=False, pad_token_id=0)
 
 

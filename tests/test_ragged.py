@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.generation import choose, generate, pad_left
+from tutorlib.generation import choose, generate, left_padded
 from tutorlib.models import GPT, GPTConfig, Llama, LlamaConfig
 from tutorlib.serving import Traffic, serve
 
@@ -56,7 +56,7 @@ def test_a_row_gets_what_it_gets_alone(model, options, use_cache):
 def test_logits_of_a_padded_row_are_its_own(model, lengths, seed):
     generator = torch.Generator().manual_seed(seed)
     prompts = [torch.randint(VOCABULARY, (n,), generator=generator) for n in lengths]
-    tokens, real = pad_left(prompts, value=seed % VOCABULARY)
+    tokens, real = left_padded(prompts, value=seed % VOCABULARY)
     with torch.no_grad():
         logits = model(tokens, padding_mask=real)  # (B, T, V)
         for row, prompt in zip(logits, prompts, strict=True):
@@ -65,7 +65,7 @@ def test_logits_of_a_padded_row_are_its_own(model, lengths, seed):
 
 @every_model
 def test_padding_cannot_be_seen_and_moves_nothing(model):
-    tokens, real = pad_left(PROMPTS)
+    tokens, real = left_padded(PROMPTS)
     other = torch.where(real, tokens, (tokens + 7) % VOCABULARY)
     with torch.no_grad():
         assert torch.equal(model(tokens, padding_mask=real)[:, -1], model(other, padding_mask=real)[:, -1])
@@ -79,7 +79,7 @@ def test_rows_padded_alike_need_no_mask():
 
 
 def test_padded_tokens_with_a_mask_are_the_list():
-    tokens, real = pad_left(PROMPTS)
+    tokens, real = left_padded(PROMPTS)
     rows = generate(LLAMA_MODEL, tokens, 6, temperature=0, attention_mask=real.long())
     assert rows.shape == (5, 15) and torch.equal(rows[:, :9], tokens)
     for row, prompt, own in zip(rows, PROMPTS, generate(LLAMA_MODEL, PROMPTS, 6, temperature=0), strict=True):
@@ -87,13 +87,13 @@ def test_padded_tokens_with_a_mask_are_the_list():
 
 
 def test_padding_by_hand():
-    tokens, real = pad_left([torch.tensor([4, 5, 6]), torch.tensor([7], dtype=torch.int32)], value=9)
+    tokens, real = left_padded([torch.tensor([4, 5, 6]), torch.tensor([7], dtype=torch.int32)], value=9)
     assert tokens.tolist() == [[4, 5, 6], [9, 9, 7]] and real.int().tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
 def test_a_batch_of_low_precision_has_no_nan_where_a_row_may_look_nowhere():
     model = GPT(GPTConfig(VOCABULARY, 64, 16, 4, 2)).bfloat16().eval()
-    tokens, real = pad_left(PROMPTS)
+    tokens, real = left_padded(PROMPTS)
     with torch.no_grad():
         assert model(tokens, padding_mask=real).isfinite().all()
 
@@ -121,10 +121,10 @@ def test_one_new_token_needs_no_slot():
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: pad_left([]), r"prompts must be tensors \(T,\) of int64 or int32, T at least 1, one or more, got none"),
-    (lambda: pad_left([torch.zeros(2)]), r"got torch.float32 \(2,\)"),
-    (lambda: pad_left([[1, 2]]), "got list"),
-    (lambda: pad_left([torch.zeros(0, dtype=torch.long)]), r"got torch.int64 \(0,\)"),
+    (lambda: left_padded([]), r"prompts must be tensors \(T,\) of int64 or int32, T at least 1, one or more, got none"),
+    (lambda: left_padded([torch.zeros(2)]), r"got torch.float32 \(2,\)"),
+    (lambda: left_padded([[1, 2]]), "got list"),
+    (lambda: left_padded([torch.zeros(0, dtype=torch.long)]), r"got torch.int64 \(0,\)"),
     (lambda: generate(GPT_MODEL, PROMPTS, 60), "9 tokens and max_new_tokens=60 exceed the model's max_length=64"),
     (lambda: generate(GPT_MODEL, PROMPTS, 2, attention_mask=torch.ones(5, 9)), "a list of prompts has no padding to mask"),
     (lambda: generate(GPT_MODEL, PROMPTS, 2, generator=generators()[:3]), "a list of one for each of the 5 rows, got 3"),

@@ -44,7 +44,7 @@ def generate(model: Model, tokens: Tensor | Sequence[Tensor], max_new_tokens: in
     if not isinstance(tokens, Tensor):
         if attention_mask is not None:
             raise ValueError("attention_mask belongs to padded tokens (B, T); a list of prompts has no padding to mask")
-        padded, real = pad_left(tokens)  # (B, T) each
+        padded, real = left_padded(tokens)  # (B, T) each
         rows = generate(model, padded, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator,
                         eos=eos, use_cache=use_cache, attention_mask=real)
         return [_own(row, len(prompt), padded.size(1), _ends(eos)) for row, prompt in zip(rows, tokens, strict=True)]
@@ -65,7 +65,7 @@ def generate(model: Model, tokens: Tensor | Sequence[Tensor], max_new_tokens: in
     return tokens
 
 
-def pad_left(prompts: Sequence[Tensor], value: int = 0) -> tuple[Tensor, Tensor]:
+def left_padded(prompts: Sequence[Tensor], value: int = 0) -> tuple[Tensor, Tensor]:
     """Prompts (T_i,) of integers as one tensor (B, T), `value` in front of the shorter ones, and where the tokens are (B, T).
 
     The last tokens stand in one column, so that the next one of every row is written into the same place. Raises ValueError for

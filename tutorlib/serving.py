@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tutorlib.arguments import check_counts
-from tutorlib.generation import Generators, Model, choose, generate, pad_left
+from tutorlib.generation import Generators, Model, choose, generate, left_padded
 
 
 @dataclass
@@ -39,7 +39,7 @@ def serve(model: Model, prompts: Sequence[Tensor], max_new_tokens: int | Sequenc
     hides what lies before a row's first. `generators`, one a prompt, make samples those of the prompt alone. `traffic` is
     filled with what was done. The model takes `padding_mask=`. Raises ValueError for arguments out of range.
     """
-    pad_left(prompts)  # refuses what is no prompt
+    left_padded(prompts)  # refuses what is no prompt
     news = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     check_counts(slots=slots, max_new_tokens=min(news))
     for name, given in (("max_new_tokens", news), ("generators", generators)):

@@ -25,7 +25,7 @@ from tutorlib.training.precision import (
     NumberFormat,
     RecomputedLayer,
     RoundedWeights,
-    bits_of,
+    bit_pattern,
     kept_bytes,
     layer_bytes,
     round_stochastically,
@@ -100,7 +100,7 @@ def test_a_generator_repeats_the_draw():
     (1.0, torch.float32, "0 01111111 " + 23 * "0"), (-0.0, torch.float16, "1 00000 0000000000"),
     (1.25, torch.float8_e5m2, "0 01111 01")])
 def test_bits(value, dtype, bits):
-    assert bits_of(value, dtype) == bits
+    assert bit_pattern(value, dtype) == bits
 
 
 # -- loss scaling
@@ -283,7 +283,7 @@ def in_half():
     (lambda: NumberFormat(8, 0), "fraction_bits must be at least 1, got 0"),
     (lambda: round_to(torch.arange(3), BFLOAT16), "values must be a tensor of floats, got torch.int64"),
     (lambda: round_stochastically([1.0], BFLOAT16), "values must be a tensor of floats, got list"),
-    (lambda: bits_of(1.0, torch.int8), "dtype must be one of .*float32.*, got torch.int8"),
+    (lambda: bit_pattern(1.0, torch.int8), "dtype must be one of .*float32.*, got torch.int8"),
     (lambda: LossScaler(0.0), "scale must be a positive number, got 0.0"),
     (lambda: LossScaler(math.inf), "scale must be a positive number, got inf"),
     (lambda: LossScaler(growth=1.0), "growth must be above 1, got 1.0"),

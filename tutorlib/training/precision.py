@@ -96,7 +96,7 @@ def round_stochastically(values: Tensor, form: NumberFormat, generator: torch.Ge
     return _overflown((below + (dice < steps - below)) * step, form)
 
 
-def bits_of(value: float, dtype: torch.dtype) -> str:
+def bit_pattern(value: float, dtype: torch.dtype) -> str:
     """The bits of a number in a dtype of torch, sign, exponent and fraction apart: "0 01111111 1000000" for 1.5 in bfloat16.
 
     Raises ValueError for a dtype that is none of the five formats.
