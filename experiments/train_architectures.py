@@ -138,7 +138,7 @@ class FurnishedAttention(nn.Module):
 class NoPosition(nn.Module):
     """In the place of learned positions, where a model is read at lengths that it was not trained on."""
 
-    def forward(self, states: Tensor, offset: int = 0) -> Tensor:
+    def forward(self, states: Tensor, offset: int = 0, places: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         return states
 
