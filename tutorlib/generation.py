@@ -48,9 +48,7 @@ def generate(model: Model, tokens: Tensor | Sequence[Tensor], max_new_tokens: in
         rows = generate(model, padded, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator,
                         eos=eos, use_cache=use_cache, attention_mask=real)
         return [_own(row, len(prompt), padded.size(1), _ends(eos)) for row, prompt in zip(rows, tokens, strict=True)]
-    _check_prompt(model, tokens, max_new_tokens)
-    _check_sampling(temperature, top_k, top_p)
-    _check_generator(generator, tokens.device, rows=tokens.size(0))
+    check_request(model, tokens, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
     real = _real_tokens(model, attention_mask, tokens, max_new_tokens)  # (B, T + new) or None
     step = _Stepper(model, tokens.size(1) + max_new_tokens, use_cache, eos, real)
     tokens = tokens.long()
@@ -63,6 +61,16 @@ def generate(model: Model, tokens: Tensor | Sequence[Tensor], max_new_tokens: in
         if ended.all():
             break
     return tokens
+
+
+def check_request(model: Model, tokens: Tensor, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
+                  top_p: float | None = None, generator: Generators = None,
+                  eos: int | Sequence[int] | None = None) -> list[int]:
+    """The ids that end a row, if `generate` takes these arguments; else its ValueError. The model is not called."""
+    _check_prompt(model, tokens, max_new_tokens)
+    _check_sampling(temperature, top_k, top_p)
+    _check_generator(generator, tokens.device, rows=tokens.size(0))
+    return _ends(eos)
 
 
 def left_padded(prompts: Sequence[Tensor], value: int = 0) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tutorlib.arguments import check_counts
-from tutorlib.generation import Generators, Model, choose, generate, left_padded
+from tutorlib.generation import Generators, Model, check_request, choose, left_padded
 
 
 @dataclass
@@ -45,37 +45,29 @@ def serve(model: Model, prompts: Sequence[Tensor], max_new_tokens: int | Sequenc
     for name, given in (("max_new_tokens", news), ("generators", generators)):
         if given is not None and len(given) != len(prompts):
             raise ValueError(f"{name} must have one entry for each of the {len(prompts)} prompts, got {len(given)}")
-    for prompt, new in zip(prompts, news, strict=True):
-        generate(model, prompt[None], 0, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos)  # its refusals, at once
-        limit = getattr(model, "max_length", len(prompt) + new)
-        if len(prompt) + new > limit:
-            raise ValueError(f"{len(prompt)} tokens and max_new_tokens={new} exceed the model's max_length={limit}")
+    for prompt, new in zip(prompts, news, strict=True):  # all of them, before the first is read
+        ends = check_request(model, prompt[None], new, temperature=temperature, top_k=top_k, top_p=top_p, eos=eos)
     batch = _Batch(model, max(len(prompt) + new for prompt, new in zip(prompts, news, strict=True)), traffic or Traffic())
-    ends = {eos} if isinstance(eos, int) else set(eos or ())
     waiting, answers = deque(enumerate(prompts)), [torch.empty(0)] * len(prompts)
 
     def draw(logits: Tensor, rows: list[_Row]) -> list[_Row]:
-        """Write the next token of each row; the rows that have ended."""
+        """Write the next token of each row, and the answers of the rows that have ended, which it returns."""
         own: Generators = None if generators is None else [generators[row.number] for row in rows]
         chosen = choose(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=own).tolist()
         for row, token in zip(rows, chosen, strict=True):
             row.tokens.append(token)
-        return [row for row in rows if row.tokens[-1] in ends or len(row.tokens) - row.length == news[row.number]]
+        ended = [row for row in rows if row.tokens[-1] in ends or len(row.tokens) - row.length == news[row.number]]
+        for row in ended:
+            answers[row.number] = prompts[row.number].new_tensor(row.tokens)
+        return ended
 
     while waiting or batch.rows:
         while waiting and len(batch.rows) < slots:
             row, logits, cache = batch.read(*waiting.popleft())
-            ended = draw(logits, [row])
-            if ended:
-                answers[row.number] = prompts[row.number].new_tensor(row.tokens)
-            else:
+            if not draw(logits, [row]):
                 batch.join(row, cache)
-        if batch.rows:
-            ended = draw(batch.step(), batch.rows)
-            for row in ended:
-                answers[row.number] = prompts[row.number].new_tensor(row.tokens)
-            if ended:
-                batch.leave(ended)
+        if batch.rows and (ended := draw(batch.step(), batch.rows)):
+            batch.leave(ended)
     return answers
 
 

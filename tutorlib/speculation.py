@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutorlib.arguments import check_counts, check_whole
-from tutorlib.generation import Model, generate, truncate
+from tutorlib.arguments import check_counts
+from tutorlib.generation import Model, check_request, truncate
 
 Pick = Callable[[Tensor], int]  # draws an index from probabilities (N,)
 Distribution = Callable[[Tensor], Tensor]  # logits (N, V) -> probabilities (N, V) at the user's temperature and truncation
@@ -128,15 +128,11 @@ def speculate(model: Model, tokens: Tensor, max_new_tokens: int, propose: Propos
     guesses, as `PromptLookup` or a `DraftModel` does; `passes` is filled with what was done. The model has `new_cache`, whose
     layers can be shortened. Raises ValueError for more than one row, and what `generate` raises.
     """
-    generate(model, tokens, 0, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator, eos=eos)  # refusals
+    ends = set(check_request(model, tokens, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+                             generator=generator, eos=eos))
     if tokens.size(0) != 1:
         raise ValueError(f"tokens must be one prompt (1, T), got {tuple(tokens.shape)}: rows would keep different numbers")
-    check_whole("max_new_tokens", max_new_tokens, least=0)
     goal = tokens.size(1) + max_new_tokens
-    if goal > getattr(model, "max_length", goal):
-        raise ValueError(f"{tokens.size(1)} tokens and max_new_tokens={max_new_tokens} exceed the model's "
-                         f"max_length={model.max_length}")
-    ends = {eos} if isinstance(eos, int) else set(eos or ())
     passes = Passes() if passes is None else passes
     cache = model.new_cache(goal)
     if tokens.size(1) > 1:
