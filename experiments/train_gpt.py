@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.baselines.ngram import KneserNey, discounts
+from tutorlib.compression.int8 import packed, unpacked
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
 from tutorlib.device import default_device, has_fast_bfloat16, seed_everything
@@ -295,18 +296,10 @@ def against(logp: Tensor, rival: Tensor, count: int) -> list[float]:
 
 
 def save_weights(model: GPT, path: Path) -> None:
-    """Each weight as a byte with a scale a row; norms, biases and positions in float16."""
+    """Each weight as a byte with a scale a row; norms and biases in float16."""
     from safetensors.torch import save_file
 
-    from tutorlib.compression.int8 import absmax_int8
-
-    weights = {}
-    for name, weight in model.state_dict().items():
-        if weight.dim() == 2 and name != "output.weight":  # tied to the embedding
-            weights[name], weights[f"{name}.scale"] = (part.contiguous() for part in absmax_int8(weight))
-        elif weight.dim() != 2:
-            weights[name] = weight.half()
-    save_file(weights, path)
+    save_file(packed(model, torch.float16), path)
 
 
 def load_weights(path: Path) -> GPT:
@@ -314,15 +307,8 @@ def load_weights(path: Path) -> GPT:
     from safetensors.torch import load_file
 
     model = new_model(0)
-    fill(model, load_file(path))
+    model.load_state_dict(unpacked(load_file(path)))
     return model.eval()
-
-
-def fill(model: GPT, stored: dict[str, Tensor]) -> None:
-    """Load what `save_weights` wrote into a model of the same sizes."""
-    weights = {name: weight.float() * stored.get(f"{name}.scale", 1.0)  # (out, in) times (out, 1)
-               for name, weight in stored.items() if not name.endswith(".scale")}
-    model.load_state_dict(weights | {"output.weight": weights["embedding.weight"]})
 
 
 def write(path: Path, record: dict) -> None:

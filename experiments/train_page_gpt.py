@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from tutorlib.compression.int8 import unpacked
 from tutorlib.data.batches import RandomWindows
 from tutorlib.device import default_device, has_fast_bfloat16, seed_everything
 from tutorlib.generation import generate
@@ -113,7 +114,7 @@ def load(record: Path) -> tuple[GPT, BytePairTokenizer]:
 
     pairs = [tuple(map(from_visible, merge.split())) for merge in json.loads(record.read_text())["merges"]]
     model = new_model(0)
-    LARGE.fill(model, load_file(record.with_suffix(".safetensors")))
+    model.load_state_dict(unpacked(load_file(record.with_suffix(".safetensors"))))
     return model.eval(), BytePairTokenizer(pairs)
 
 

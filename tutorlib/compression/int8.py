@@ -32,6 +32,30 @@ def absmax_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scale).round().to(torch.int8), scale
 
 
+def packed(model: nn.Module, vectors: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The state of a language model whose output matrix is its embedding, without that copy, as it is kept or sent.
+
+    Every matrix (out, in) is int8 and has its scales (out, 1) beside it, as `NAME.scale`; what is no matrix has the dtype
+    `vectors`. A matrix that came from such integers gives the same ones again.
+    """
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        if name == "output.weight":
+            continue
+        if tensor.dim() == 2:
+            tensors[name], tensors[f"{name}.scale"] = (part.contiguous() for part in absmax_int8(tensor))
+        else:
+            tensors[name] = tensor.to(vectors).contiguous()
+    return tensors
+
+
+def unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state for `load_state_dict`, in float32: every matrix within half a step of what was packed."""
+    state = {name: tensor.float() * tensors.get(f"{name}.scale", 1.0)  # (out, in) times (out, 1)
+             for name, tensor in tensors.items() if not name.endswith(".scale")}
+    return state | {"output.weight": state["embedding.weight"]}
+
+
 class Int8Linear(nn.Module):
     """x Wᵀ + b with W = integers · scale. One byte a weight; the product is that of the dequantized matrix.
 

@@ -4,23 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutorlib.compression.quantization import damped
+
 
 def factorize(weight: Tensor, rank: int, moments: Tensor | None = None, damping: float = 1e-4) -> tuple[Tensor, Tensor]:
     """weight (out, in) -> left (out, rank), right (rank, in), whose product is nearest to it among all of this rank.
 
     Nearest in its entries (Eckart and Young 1936); or, with the moments (in, in) of the layer's inputs, in its outputs: with
     S Sᵀ = moments, the mean squared length of W x - L R x is that of (W - L R) S: W S is cut, and S is taken out again.
-    Raises ValueError for a rank outside 1 to the smaller side, and for moments of another shape.
+    Raises ValueError for a rank outside 1 to the smaller side, moments of another shape, and a damping that is not above 0.
     """
     _check_matrix(weight, rank)
-    width = weight.shape[1]
     if moments is None:
         return _cut(weight.double(), rank, weight.dtype)
-    if moments.shape != (width, width):
-        raise ValueError(f"moments must be ({width}, {width}), one row an input, got {tuple(moments.shape)}")
-    whole = moments.double()
-    whole = whole + damping * whole.diagonal().mean() * torch.eye(width, dtype=torch.float64, device=weight.device)
-    root = torch.linalg.cholesky(whole)  # (in, in) lower
+    root = torch.linalg.cholesky(damped(moments, weight.shape[1], damping))  # (in, in) lower
     left, right = _cut(weight.double() @ root, rank, torch.float64)
     right = torch.linalg.solve_triangular(root, right, upper=False, left=False)  # right root⁻¹
     return left.to(weight.dtype), right.to(weight.dtype)

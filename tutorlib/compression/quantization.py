@@ -89,14 +89,22 @@ def gptq(weight: Tensor, moments: Tensor, bits: int, group: int | str = "row", d
 
 def _spreading(moments: Tensor, width: int, damping: float) -> Tensor:
     """The upper triangular U with Uᵀ U = (moments + damping)⁻¹, (in, in)."""
+    whole = damped(moments, width, damping)
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(whole)), upper=True).float()
+
+
+def damped(moments: Tensor, width: int, damping: float) -> Tensor:
+    """moments (in, in) with `damping` times the mean of the diagonal added to it, in float64: it can be inverted.
+
+    Raises ValueError for moments of another width and a damping that is not above 0.
+    """
     if moments.shape != (width, width):
         raise ValueError(f"moments must be ({width}, {width}), one row an input, got {tuple(moments.shape)}")
     if not damping > 0:
         raise ValueError(f"damping must be above 0, got {damping}")
     whole = moments.double()
     mean = whole.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
-    whole = whole + damping * mean * torch.eye(width, dtype=torch.float64, device=moments.device)
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(whole)), upper=True).float()
+    return whole + damping * mean * torch.eye(width, dtype=torch.float64, device=moments.device)
 
 
 @torch.no_grad()

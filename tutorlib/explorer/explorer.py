@@ -1,4 +1,4 @@
-"""The output that carries a model into the page, and the bytes in which its weights travel."""
+"""The output that carries a model into the page."""
 
 import base64
 import hashlib
@@ -7,38 +7,13 @@ from dataclasses import asdict
 from importlib.resources import files
 
 import torch
-from torch import Tensor
 
-from tutorlib.compression.int8 import absmax_int8
+from tutorlib.compression.int8 import packed
 from tutorlib.models import GPT
 from tutorlib.text.bpe import GPT2_PATTERN, BytePairTokenizer, to_visible
 
 SIZES = ("width", "num_heads", "num_layers", "max_length", "activation", "eps")
 PARTS = ("gpt.js", "tokenizer.js", "explorer.js")
-
-
-def packed(model: GPT) -> dict[str, Tensor]:
-    """The state of a model with tied output, without the copy of the embedding: every matrix int8 with a scale a row.
-
-    Vectors stay float32. A matrix that came from such integers gives the same ones again.
-    """
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        if name == "output.weight":
-            continue
-        if tensor.dim() == 2:
-            integers, scale = absmax_int8(tensor)
-            tensors |= {name: integers.contiguous(), f"{name}.scale": scale[:, 0].contiguous()}  # (out, in), (out,)
-        else:
-            tensors[name] = tensor.float().contiguous()
-    return tensors
-
-
-def unpacked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the page computes with, in float32: a state for `GPT.load_state_dict`, within half a step of what was packed."""
-    state = {name: tensor * tensors[f"{name}.scale"][:, None] if f"{name}.scale" in tensors else tensor
-             for name, tensor in tensors.items() if not name.endswith(".scale")}
-    return state | {"output.weight": state["embedding.weight"]}
 
 
 class Explorer:
