@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from benchmarks.harness import Variant, autocast, inference
-from tutorlib.data.batches import LengthBuckets
 from tutorlib.device import has_fast_bfloat16
+from tutorlib.fast import in_buckets
 from tutorlib.pretrained import from_transformers
 
 WIDTH, HEADS, LAYERS, BATCH, LENGTH, SHORTEST, BUCKET = 384, 12, 6, 32, 128, 16, 8
@@ -52,18 +52,12 @@ def ragged() -> list[Variant]:
     tokens = _sentences()
     lengths = torch.randint(SHORTEST, LENGTH + 1, (BATCH,), generator=torch.Generator().manual_seed(1))  # (B,)
     mask = (torch.arange(LENGTH) < lengths[:, None]).long()  # (B, T)
-    buckets = list(LengthBuckets(lengths, BUCKET))
 
     def whole(model: Forward) -> Tensor:
         return model(tokens, mask) * mask[..., None]  # (B, T, D)
 
     def bucketed(model: Forward) -> Tensor:
-        states = torch.zeros(BATCH, LENGTH, WIDTH)  # (B, T, D)
-        for bucket in buckets:
-            longest = lengths[bucket].max()
-            real = mask[bucket, :longest]  # (b, t)
-            states[bucket, :longest] = (model(tokens[bucket, :longest], real) * real[..., None]).float()
-        return states
+        return in_buckets(model, tokens, mask, BUCKET).float()  # (B, T, D)
 
     dtypes = [torch.float32, torch.bfloat16] if has_fast_bfloat16("cpu") else [torch.float32]
     return [Variant(f"{name}, {how}, {str(dtype).removeprefix('torch.')}", inference(partial(run, model)),

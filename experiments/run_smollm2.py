@@ -28,6 +28,7 @@ from tutorlib.generation import generate
 from tutorlib.models import GPT, Llama
 from tutorlib.pretrained.smollm2 import chat_prompt, half_split, llama_from_gguf, open_smollm2, tokenizer_from_gguf
 from tutorlib.records import open_record, rounded, surroundings, write_record
+from tutorlib.roofline import measure_roofline
 
 PASSAGES, LENGTH = 24, 128
 BATCHES, NEW, ROUNDS = (1, 2, 4, 8, 16, 32), 6, 5
@@ -77,26 +78,16 @@ def times(model: Llama, tokenizer) -> dict:
     table = 4 * model.embedding.weight.numel()  # of which int8 looks up one row a token
     read = {name: weight_bytes(other) - (table if name == "int8" else 0) for name, other in formats.items()}
     prompt = torch.tensor([tokenizer.encode("Once upon a time")])  # (1, T)
-    found = {"bandwidth": bandwidth(), "flops": {name: flops(dtype) for name, dtype in
-                                                 (("float32", torch.float32), ("bfloat16", torch.bfloat16))}, "formats": {}}
+    limits = {name: measure_roofline(dtype, size=1024, megabytes=400, rounds=10)
+              for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+    found = {"bandwidth": round(limits["float32"].bandwidth, -6),
+             "flops": {name: round(limit.flops, -6) for name, limit in limits.items()}, "formats": {}}
     for name, other in formats.items():
         steps = {f"step {batch}": [taken / NEW for taken in seconds(lambda b=batch, o=other: step(o, prompt, b))]
                  for batch in BATCHES}
         alone = {f"products {batch}": seconds(products(other, batch)) for batch in (1, 16)}
         found["formats"][name] = {"bytes": read[name]} | rounded(steps | alone, 5)
     return found
-
-
-def bandwidth() -> float:
-    """Bytes a second that one thread reads from main memory."""
-    big = torch.ones(100_000_000)
-    return round(big.nbytes / min(seconds(big.sum, 10)), -6)
-
-
-def flops(dtype: torch.dtype) -> float:
-    """Operations a second of a large product; a multiply-add is two."""
-    a, b = torch.randn(2, 1024, 1024).to(dtype)
-    return round(2 * 1024**3 / min(seconds(lambda: a @ b, 10)), -6)
 
 
 def step(model: Llama, prompt: Tensor, batch: int) -> None:

@@ -85,12 +85,17 @@ def with_first_uses(text: str, book: tuple[Chapter, ...]) -> str:
 
 def first_use(term: str, book: tuple[Chapter, ...]) -> Chapter | None:
     """The first chapter with the term in bold, or else the first with it at all; an s may follow."""
-    term = re.sub(r"(?:\\ |\\-)", r"[\\s-]+", re.escape(term.partition(" (")[0]))
+    term = spelled(term)
     for pattern in (rf"\*\*{term}s?\*\*", rf"(?<!\w){term}s?(?!\w)"):
         for chapter in book:
             if re.search(pattern, chapter.text, re.I):
                 return chapter
     return None
+
+
+def spelled(term: str) -> str:
+    """The pattern of a term in running text: blanks and hyphens alike; what is in brackets may be missing."""
+    return r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", term.partition(" (")[0])))
 
 
 def with_users(text: str, book: tuple[Chapter, ...]) -> str:

@@ -10,21 +10,19 @@ before the model is there.
 from __future__ import annotations
 
 import runpy
-import sys
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from tutorlib.explorer import Explorer
+
 TARGET, SCRIPT = "gpt-in-the-page", "_static/gpt-in-the-page.js"
 
 
 def explorer(root: Path, prompt: str):
-    """The explorer of the record. The book is built from a checkout, so the package is there or beside this folder."""
-    sys.path.append(str(root))
-    from tutorlib.explorer import Explorer
-
+    """The explorer of the record."""
     load = runpy.run_path(str(root / "experiments" / "train_page_gpt.py"))["load"]
     return Explorer(*load(root / "experiments" / "records" / "page_gpt.json"), prompt, inside=False)
 

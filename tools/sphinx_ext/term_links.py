@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from back_links import spelled
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 GLOSSARY = "book/glossary"
 NOT_IN = (nodes.reference, nodes.title, nodes.caption, nodes.table, nodes.literal, nodes.literal_block, nodes.math)
-SPACE = r"[\s-]+"
 
 
 @cache
@@ -32,9 +32,8 @@ def definitions(text: str) -> dict[str, str]:
 
 
 def matches(term: str) -> str:
-    """The pattern of a term in running text: blanks and hyphens alike, an s may follow; what is in brackets may be missing."""
-    words = re.split(SPACE, term.partition(" (")[0])
-    return rf"(?<![\w-]){SPACE.join(map(re.escape, words))}s?(?![\w-])"
+    """The pattern of a term that is no part of a longer word; an s may follow."""
+    return rf"(?<![\w-]){spelled(term)}s?(?![\w-])"
 
 
 def first_uses(text: str, terms: dict[str, str]) -> Iterator[tuple[int, int, str]]:
