@@ -2,7 +2,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools" / "sphinx_ext"))
-from term_links import definitions, first_uses, matches
+from term_links import HOMONYMS, definitions, first_uses, is_plain, matches
 
 GLOSSARY = """```{glossary}
 :sorted:
@@ -38,6 +38,12 @@ def test_the_first_place_counts_and_the_longer_term():
 
 def test_parts_of_words_are_no_terms():
     assert places("inattention, cross-attention, bpe-like") == []
+
+
+def test_a_word_of_many_senses_is_left_alone():
+    assert not is_plain("kernel") and not is_plain("path (of diffusion)") and is_plain("attention")
+    text = (Path(__file__).resolve().parents[2] / "book" / "glossary.md").read_text("utf8")
+    assert {term.partition(" (")[0] for term in definitions(text)} >= HOMONYMS
 
 
 def test_a_chapter_leads_to_the_glossary(site):

@@ -19,6 +19,10 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 GLOSSARY = "book/glossary"
 NOT_IN = (nodes.reference, nodes.title, nodes.caption, nodes.table, nodes.literal, nodes.literal_block, nodes.math)
 
+# Words of the glossary that mean something else as often as not: a kernel of PyTorch, the path of a loop, what a change gains.
+HOMONYMS = frozenset("buffer cell channel drift gain gate kernel memory merge parity patch path penalty policy rank replay shot "
+                     "state value".split())
+
 
 @cache
 def definitions(text: str) -> dict[str, str]:
@@ -29,6 +33,11 @@ def definitions(text: str) -> dict[str, str]:
         plain = [sentence for sentence in re.split(r"(?<=[.!?]) +", body) if not re.search(r"[$`{\[]", sentence)]
         found[entry["term"].strip()] = re.sub(r"[*_]", "", " ".join(plain))
     return found
+
+
+def is_plain(term: str) -> bool:
+    """Whether the word alone says that the term is meant."""
+    return term.partition(" (")[0] not in HOMONYMS
 
 
 def matches(term: str) -> str:
@@ -61,7 +70,7 @@ class LinkTerms(SphinxPostTransform):
             return
         meanings = definitions(Path(self.env.srcdir, f"{GLOSSARY}.md").read_text("utf8"))
         objects = self.env.get_domain("std").objects
-        left = {term: matches(term) for term in meanings if ("term", term) in objects}
+        left = {term: matches(term) for term in meanings if ("term", term) in objects and is_plain(term)}
         for place in list(self.document.findall(nodes.Text)):
             around = tuple(above(place))
             if not any(isinstance(up, nodes.paragraph) for up in around) or any(isinstance(up, NOT_IN) for up in around):
