@@ -9,7 +9,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import attention, bert, detr, encoder_decoder, language_models, optimizers, recurrent, resnet, tokenizers, vit
+from benchmarks import (
+    attention,
+    bert,
+    detr,
+    encoder_decoder,
+    language_models,
+    optimizers,
+    recurrent,
+    resnet,
+    speed,
+    tokenizers,
+    vit,
+)
 from benchmarks.harness import Row, Variant, compare
 from tutorlib.device import has_fast_bfloat16, processor_name
 
@@ -136,6 +148,8 @@ def main() -> None:
         tables.append((title, rows))
         sections.append(table(title, caption, rows))
         print(sections[-1])
+    sections.append(speed.table(speed.measure(arguments.rounds, clock), ""))
+    print(sections[-1])
     sections.append(memory_table())
     print(sections[-1])
     arguments.page.write_text("\n".join([HEAD.format(setting=setting), summary(tables), *sections]), "utf8")

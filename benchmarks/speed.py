@@ -1,4 +1,4 @@
-"""What the practice part aims at: prompts in batches, guesses, fewer bytes; beside the peer and the machine's own limit.
+"""What the practice part aims at: prompts in batches, fewer bytes; beside the peer and the machine's own limit.
 
 A row's ratio is in tokens a second, so variants that write more tokens in a run are counted by them.
 """
@@ -21,9 +21,8 @@ from tutorlib.fast import prepare
 from tutorlib.generation import generate, left_padded
 from tutorlib.pretrained import from_transformers
 from tutorlib.roofline import Roofline, measure_roofline
-from tutorlib.speculation import PromptLookup, speculate
 
-NEW, WIDTH, VOCABULARY, WEIGHTS = 8, 576, 49152, 134_515_008
+NEW, WIDTH, VOCABULARY, WEIGHTS = 32, 576, 49152, 134_515_008
 LENGTHS = 6, 11, 17, 24, 9, 30, 14, 20  # of the prompts
 
 
@@ -44,7 +43,7 @@ def least(roof: Roofline, rows: int, width: int) -> float:
 
 
 def work() -> list[Work]:
-    """The peer, one prompt and eight; ours in one, eight and thirty-two, in the forms of the fast room; a text that repeats."""
+    """The peer, one prompt and eight; ours in one, eight and thirty-two, in the forms of the fast room."""
     torch.manual_seed(0)
     peer = LlamaForCausalLM(PeerConfig(
         vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -70,9 +69,6 @@ def work() -> list[Work]:
                                  least(roofs[dtype], rows, width)))
     small = prepare(ours, torch.int8)
     made.append(Work("tutorlib, int8, 1 prompt", partial(_ours, small, prompts[:1]), NEW, least(roofs[torch.float32], 1, 1)))
-    again = prompts[5].repeat(3)[None]
-    made.append(Work("tutorlib, looked up, 1 prompt", partial(speculate, ours, again, NEW, PromptLookup(7), temperature=0), NEW,
-                     least(roofs[torch.float32], 1, 4)))
     return made
 
 
