@@ -1,14 +1,5 @@
 // What the reader sees of a GPT: tokens tinted by surprise, the attention of every head, the next token. Nothing is fetched.
 
-/** A DOM element: h("p", {class: "x", onclick: f}, "text", child). */
-function h(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    name.startsWith("on") ? node.addEventListener(name.slice(2), value) : node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
 /** A token as it is shown: a visible blank, a visible end of line. */
 const shown = text => text.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "�";
 const SHOWN = 10, PER_CLICK = 60; // most probable tokens; tokens that one press of "Write on" draws

@@ -4,16 +4,16 @@ import base64
 import hashlib
 import json
 from dataclasses import asdict
-from importlib.resources import files
 
 import torch
 
 from tutorlib.compression.int8 import packed
+from tutorlib.explorer.widgets import read_file
 from tutorlib.models import GPT
 from tutorlib.text.bpe import GPT2_PATTERN, BytePairTokenizer, to_visible
 
 SIZES = ("width", "num_heads", "num_layers", "max_length", "activation", "eps")
-PARTS = ("gpt.js", "tokenizer.js", "explorer.js")
+PARTS = ("parts.js", "gpt.js", "tokenizer.js", "explorer.js")
 
 
 class Explorer:
@@ -46,12 +46,12 @@ class Explorer:
     def script(self, target: str) -> str:
         """The JavaScript that makes the element with the id `target` an explorer."""
         data = json.dumps(self.data, ensure_ascii=False).replace("</", "<\\/")
-        code = "\n".join(_file(name) for name in PARTS)
+        code = "\n".join(read_file(name) for name in PARTS)
         return f'(() => {{\n{code}\nexplore(document.getElementById("{target}"), {data});\n}})();'
 
     def html(self, target: str) -> str:
         """The element that the script fills, with its style; what it says is shown where no script runs."""
-        return (f'<style>{_file("explorer.css")}</style>\n<div class="gpt-explorer" id="{target}" role="group" '
+        return (f'<style>{read_file("explorer.css")}</style>\n<div class="gpt-explorer" id="{target}" role="group" '
                 'aria-label="A GPT to explore">Here a small GPT runs in the page; it needs JavaScript.</div>')
 
     def __repr__(self) -> str:
@@ -61,6 +61,3 @@ class Explorer:
         target = "gpt-" + hashlib.sha256(json.dumps(self.data).encode()).hexdigest()[:8]
         return f"{self.html(target)}\n<script>{self.script(target)}</script>"
 
-
-def _file(name: str) -> str:
-    return (files("tutorlib.explorer") / name).read_text("utf8")

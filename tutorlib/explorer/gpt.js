@@ -19,13 +19,6 @@ function layerNorm(x, {weight, bias}, eps) {
   return x.map((v, d) => (v - mean) / Math.sqrt(variance + eps) * weight[d] + (bias ? bias[d] : 0));
 }
 
-/** Scores -> probabilities: exp(score / temperature) over their sum; the largest is taken off first. */
-function softmax(scores, temperature = 1) {
-  const largest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-  const p = Array.from(scores, s => Math.exp((s - largest) / temperature)), total = p.reduce((a, b) => a + b, 0);
-  return p.map(v => v / total);
-}
-
 /** erf to within 1.5e-7, which JavaScript lacks (Abramowitz and Stegun 1964, 7.1.26). */
 function erf(x) {
   const t = 1 / (1 + 0.3275911 * Math.abs(x));
