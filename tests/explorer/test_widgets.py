@@ -78,6 +78,7 @@ def test_what_can_be_drawn_is_what_generate_draws_from(opened, temperature, k, p
 @pytest.mark.slow
 def test_hands_turn_as_rotary_positions_do(opened):
     page = opened(turning(2, 1, 30))
+    assert page.locator("label").all_inner_texts() == ["place of the query 3", "place of the key 1", "degrees a place 30"]
     rotary = RotaryPosition(2)
     for m, n in ((3, 1), (4, 2), (7, 0)):
         page.get_by_label("place of the query").fill(str(m))

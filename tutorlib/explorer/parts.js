@@ -16,10 +16,11 @@ function softmax(scores, temperature = 1) {
   return p.map(v => v / total);
 }
 
-/** A slider with its name and its value: change(value) is called at once and at every move. */
+/** A slider with its name and its value: change(value) is called at every move. */
 function slider(name, {min, max, step, value, digits = 2}, change) {
-  const shown = h("span"), input = h("input", {type: "range", min, max, step, value, oninput: () => move()});
-  const move = () => { shown.textContent = Number(input.value).toFixed(digits); change(Number(input.value)); };
+  const say = number => Number(number).toFixed(digits), shown = h("span", {}, say(value));
+  const input = h("input", {type: "range", min, max, step, value, oninput: () => move()});
+  const move = () => { shown.textContent = say(input.value); change(Number(input.value)); };
   const label = h("label", {class: "slider"}, `${name} `, shown, input);
   label.set = v => { input.value = v; move(); };
   return label;
