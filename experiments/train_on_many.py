@@ -231,14 +231,14 @@ class Sleeper(nn.Module):
         return Sleep.apply(x * self.scale)
 
 
-def schedules(microbatches: tuple[int, ...] = (1, 2, 4, 8, 16, 32), repeats: int = 3) -> dict:
-    """The idle share of PyTorch's schedules with stages that sleep, by the number of microbatches: the least of some steps."""
+def schedules(microbatches: tuple[int, ...] = (1, 2, 4, 8, 16, 32), repeats: int = 5) -> dict:
+    """The idle shares of PyTorch's schedules with stages that sleep, by the number of microbatches: of some steps, in order."""
     idle = {name: [sleeping_step(schedule, number, repeats) for number in microbatches]
             for name, schedule in pipeline_schedules().items()}
     return {"microbatches": microbatches, "idle": idle}
 
 
-def sleeping_step(schedule: type, number: int, repeats: int) -> float | None:
+def sleeping_step(schedule: type, number: int, repeats: int) -> list[float] | None:
     """PyTorch's 1F1B asks for as many microbatches as stages, at least."""
     from torch.distributed.pipelining import PipelineStage
 
@@ -255,7 +255,7 @@ def sleeping_step(schedule: type, number: int, repeats: int) -> float | None:
                  **(dict(target=torch.zeros(number, 4)) if rank == size - 1 else {}))
         dist.barrier()
         walls.append(time.perf_counter() - start)
-    return 1 - number * (FORWARD + BACKWARD) / min(walls[1:])
+    return [1 - number * (FORWARD + BACKWARD) / wall for wall in sorted(walls[1:])]
 
 
 # -- survive, go on -------------------------------------------------------------------------------------------------
