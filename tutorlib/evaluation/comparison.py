@@ -6,6 +6,7 @@ seeds say, are a matrix (runs, rows); one run is a vector (rows,).
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -66,21 +67,20 @@ def difference_error(first: Tensor, second: Tensor) -> float:
 
 def paired_bootstrap(first: Tensor, second: Tensor, times: int = 2000, *, level: float = 0.95,
                      generator: torch.Generator | None = None) -> tuple[float, float]:
-    """The interval of the difference of means, when rows are drawn again with replacement, the same for both methods.
+    """The interval of the difference of means (N,) when rows are drawn again with replacement, the same for both.
 
-    (N,) or (runs, N); runs are drawn again, too, each method's by themselves. Raises ValueError for fewer than two rows, for
-    unlike numbers of them, `times` below 1 and a level outside (0, 1). (Efron 1979.)
+    It needs no formula and holds for what is no mean of rows, too, once it is computed from the rows that were drawn. Raises
+    ValueError for fewer than two rows, unlike numbers of them, `times` below 1 and a level outside (0, 1). (Efron 1979.)
     """
     first, second = _pair(first, second)
+    if first.dim() == 2 or second.dim() == 2:
+        raise ValueError("first and second must be (N,), one run each; over several runs see compare")
     check_whole("times", times)
     _check_share("level", level)
-    rows = first.size(-1)
-    found = []
-    for _ in range(times):
-        drawn = torch.randint(rows, (rows,), generator=generator)  # (N,)
-        found.append(_redrawn(first, drawn, generator) - _redrawn(second, drawn, generator))
-    outside = (1 - level) / 2
-    low, high = torch.stack(found).quantile(torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
+    differences, outside = first - second, (1 - level) / 2  # (N,)
+    found = torch.stack([differences[torch.randint(len(differences), differences.shape, generator=generator)].mean()
+                         for _ in range(times)])  # (times,)
+    low, high = found.quantile(torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
     return low, high
 
 
@@ -140,6 +140,33 @@ def expected_best(scores: Sequence[float], trials: int) -> float:
     return (ordered @ below.diff()).item()
 
 
+def read_results(path: Path) -> Tensor:
+    """The results of a file of text, (N,), or (runs, N) where its lines hold several numbers, one a run, parted by commas.
+
+    Blank lines and lines that begin with # are left out. Raises ValueError for what is no number, for lines of different
+    lengths, and for fewer than two lines.
+    """
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    found = []
+    for line in (line for line in lines if line and not line.startswith("#")):
+        try:
+            found.append([float(part) for part in line.split(",")])
+        except ValueError:
+            raise ValueError(f"{path} must hold a number a line, or several parted by commas, got {line[:40]!r}") from None
+    if len(found) < 2 or len({len(line) for line in found}) > 1:
+        raise ValueError(f"{path} must hold at least two lines, equally many numbers in each, got {len(found)} lines")
+    values = torch.tensor(found, dtype=torch.float64).T  # (runs, N)
+    return values[0] if len(values) == 1 else values
+
+
+def in_words(found: Comparison) -> str:
+    """A comparison as three lines of text, without a judgment that the numbers do not hold."""
+    needed = ("no number of rows shows a difference of this size with these runs" if found.rows_needed is None else
+              f"to show a true difference of this size four times of five: {found.rows_needed:,} rows")
+    return (f"difference {found.difference:+.4f} on {found.rows:,} rows, 95 % interval {found.low:+.4f} to {found.high:+.4f}\n"
+            f"p = {found.p:.2g}: so often would equal methods differ as much\n{needed}")
+
+
 # -- what they share ------------------------------------------------------------------------------------------------------
 
 
@@ -174,12 +201,6 @@ def _over_runs(values: Tensor) -> float:
     left = values - values.mean(0) - values.mean(1, keepdim=True) + values.mean()  # (runs, N)
     luck = left.square().sum() / ((runs - 1) * (rows - 1))
     return max(0.0, (values.mean(1).var() - luck / rows).item()) / runs
-
-
-def _redrawn(values: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
-    if values.dim() == 2:
-        values = values[torch.randint(len(values), (len(values),), generator=generator)]
-    return values[..., rows].mean()
 
 
 def _is_binary(values: Tensor) -> bool:
