@@ -28,7 +28,7 @@ def test_the_record_is_whole(program, record):
         program["Run"](arm, seed) for arm, many in program["SEEDS"].items() for seed in range(many)}
     assert all(len(run["right"]) == 950 for run in record["runs"])
     assert len(record["random"]) == 200 and [len(study) for study in record["studies"]] == [40] * 8
-    for trial in [*record["random"], *sum(record["studies"], [])]:
+    for trial in [*record["random"], *(trial for study in record["studies"] for trial in study)]:
         assert 3e-4 <= trial["rate"] <= 3e-2 and 8 <= trial["hidden"] <= 128 and 0 <= trial["dropout"] <= 0.6
         assert 0 <= trial["development"] <= 1 and 0 <= trial["test"] <= 1
     rights = program["rights"](record, "plain")
