@@ -391,7 +391,7 @@ def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch)
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare"])
 def test_help_has_an_example_that_runs(command, capsys):
     with pytest.raises(SystemExit) as exit:
         main([command, "--help"])
@@ -403,4 +403,15 @@ def test_help_has_an_example_that_runs(command, capsys):
 def test_the_module_runs():
     run = subprocess.run([sys.executable, "-m", "tutorlib", "--help"], capture_output=True, text=True, check=False,
                          cwd=Path(__file__).resolve().parents[1])
-    assert run.returncode == 0 and all(command in run.stdout for command in ("train", "evaluate", "generate"))
+    assert run.returncode == 0 and all(command in run.stdout for command in ("train", "evaluate", "generate", "compare"))
+
+
+def test_two_files_of_results_are_compared(tmp_path, capsys):
+    for name, bits in (("new", "1111111110"), ("old", "1010101010")):
+        (tmp_path / name).write_text("# right\n" + "\n".join(bits) + "\n")
+    assert main(["compare", str(tmp_path / "new"), str(tmp_path / "old")]) == 0
+    printed = capsys.readouterr().out
+    assert "difference +0.4000 on 10 rows" in printed and "p = 0.12" in printed
+    (tmp_path / "old").write_text("1\n0\n")
+    assert "results on the same rows, got 10 and 2" in refusal(capsys, ["compare", tmp_path / "new", tmp_path / "old"])
+    assert "No such file" in refusal(capsys, ["compare", tmp_path / "new", tmp_path / "none"])

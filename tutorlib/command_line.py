@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it on text that it has not seen, let it write.
+"""`python -m tutorlib`: train a language model, measure it on text that it has not seen, let it write; compare results.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tutorlib.options import EvaluateOptions, GenerateOptions, TrainOptions
-from tutorlib.runs import DTYPES, REAL, evaluate_model, generate_text, train_model
+from tutorlib.options import CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.runs import DTYPES, REAL, compare_files, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
-            "generate": (GenerateOptions, generate_text)}
+            "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files)}
+Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -37,6 +38,10 @@ GENERATE = """examples:
   python -m tutorlib generate run.pt --prompt "In the beginning" --temperature 0.8 --top-k 20
   python -m tutorlib generate smollm2 --prompt "The capital of France is" --max-new-tokens 20 --temperature 0"""
 
+COMPARE = """examples:
+  python -m tutorlib compare new.txt old.txt
+      each file holds a line a test row: 1 for right and 0 for wrong, or a loss; several runs are parted by commas"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status: 0, 1 where a loss is no number, 2 for a wrong argument, 130 if interrupted."""
@@ -53,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: list[str] | None = None) -> tuple[str, TrainOptions | EvaluateOptions | GenerateOptions]:
+def parse(argv: list[str] | None = None) -> tuple[str, Options]:
     """The command and its options. A wrong argument ends the process with a sentence and status 2."""
     options = vars(_parser().parse_args(argv))
     command = options.pop("command")
@@ -70,7 +75,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m tutorlib", description="Train a language model, measure it, let it write.",
+    parser = _Parser(prog="python -m tutorlib",
+                     description="Train a language model, measure it, let it write; compare results.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     write = commands.add_parser(
         "generate", usage="%(prog)s MODEL [options]", help="let a model continue a prompt", epilog=GENERATE, **layout,
         description="Continue a prompt, token by token.")
+    files = commands.add_parser(
+        "compare", usage="%(prog)s FIRST SECOND", help="judge two files of results on the same rows", epilog=COMPARE, **layout,
+        description="The difference of two means, its interval, its p-value, and the rows that it takes to show it.")
+    for name in ("first", "second"):
+        files.add_argument(name, metavar=name.upper(), help="a file of results, one row a line")
     for command, kind in ((evaluate, EvaluateOptions), (write, GenerateOptions)):
         command.add_argument("model", metavar="MODEL", help=f"a checkpoint that train has written, or {', '.join(REAL)}")
         _options(command, kind, {"device": DEVICE, "dtype": (tuple(DTYPES), "the weights'")})
@@ -179,7 +190,7 @@ def _number(expected: str, allowed: Callable[[float], bool]) -> Callable[[str], 
     return parse_number
 
 
-def _how_to_go_on(options: TrainOptions | EvaluateOptions | GenerateOptions) -> str:
+def _how_to_go_on(options: Options) -> str:
     path = getattr(options, "checkpoint", None)
     if path is not None and Path(path).exists():
         return f" The same command goes on from {path}."

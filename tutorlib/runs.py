@@ -1,4 +1,4 @@
-"""What `python -m tutorlib` does when its options are known: train, evaluate, generate.
+"""What `python -m tutorlib` does when its options are known: train, evaluate, generate, compare.
 
 Each function takes a frozen dataclass, which is all that lies between the command line and a run, and raises ValueError,
 OSError or ModuleNotFoundError with a sentence for the reader, before work is lost. A checkpoint holds all that makes the model
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from tutorlib.data.batches import RandomWindows
 from tutorlib.data.bible import load_bible
 from tutorlib.device import default_device, find_device, has_fast_bfloat16, seed_everything
+from tutorlib.evaluation.comparison import compare, in_words, read_results
 from tutorlib.evaluation.language import mean_token_loss, stream_windows
 from tutorlib.generation import generate
-from tutorlib.options import EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.options import CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
 from tutorlib.pretrained import load
 from tutorlib.saved_runs import MODELS, Tokenizer, check_same_run, describe_tokenizer, load_run, make_tokenizer, restore
 from tutorlib.text.bpe import BytePairTokenizer
@@ -123,6 +124,11 @@ def generate_text(options: GenerateOptions) -> None:
                       top_k=options.top_k, top_p=options.top_p, use_cache=fits,
                       generator=torch.Generator(prompt.device).manual_seed(options.seed))
     print(tokenizer.decode(tokens[0].tolist()))
+
+
+def compare_files(options: CompareOptions) -> None:
+    """The first file's results less the second's, row by row."""
+    print(in_words(compare(*(read_results(Path(path)) for path in (options.first, options.second)))))
 
 
 def _prompt(options: GenerateOptions, tokenizer: Any) -> str:
