@@ -73,6 +73,7 @@ def planned() -> list[Run]:
               for skip, branch in ((0.0, 1.0), (1.0, 1.0), (1.0, SMALL)) for rate in RATES]
     kinds += [Run(skip=0.0, rate=rate) for rate in RATES if rate != Run().rate]
     kinds += [Run(depth=depth, skip=skip, steps=300) for depth, skip in ((8, 0.0), (32, 0.0), (32, 1.0))]
+    kinds += [Run(branch=SMALL, normed=False, rate=rate, steps=300) for rate in RATES]
     return by_depth + [kind._replace(seed=seed) for kind in kinds for seed in range(3)]
 
 
