@@ -22,7 +22,8 @@ WORDS = 120  # a passage is closed where one more paragraph would pass it
 FEWEST = 12  # shorter leftovers join the passage before
 LEFT_OUT = re.compile(r"^(summary|questions|exercises?\b.*|references|(an )?errors? in the documents)$", re.I)
 SELF = "retrieval-and-question-answering"
-MARKS = "text|mathrm|mathbf|mathcal|mathbb|operatorname|bar|overline|hat|tilde|[bB]ig[lr]?|left|right"
+MARKS = ("text|textstyle|displaystyle|underbrace|boldsymbol|limits|mathrm|mathbf|mathcal|mathbb|operatorname|bar|overline|hat"
+         "|tilde|[bB]ig[lr]?|left|right")
 SIGNS = {
     "cdot": "·", "times": "×", "pi": "π", "sigma": "σ", "alpha": "α", "beta": "β", "gamma": "γ", "lambda": "λ", "mu": "μ",
     "theta": "θ", "eta": "η", "epsilon": "ε", "varepsilon": "ε", "delta": "δ", "Delta": "Δ", "phi": "φ", "varphi": "φ",
@@ -30,7 +31,8 @@ SIGNS = {
     "partial": "∂", "approx": "≈", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "neq": "≠", "ne": "≠", "pm": "±", "odot": "⊙",
     "in": "∈", "to": "→", "rightarrow": "→", "leftarrow": "←", "mid": "|", "top": "ᵀ", "ldots": "...", "dots": "...",
     "cdots": "...", "sim": "~", "propto": "∝", "ll": "≪", "gg": "≫", "langle": "⟨", "rangle": "⟩", "lfloor": "⌊",
-    "rfloor": "⌋", "quad": " ", "qquad": " ", "succ": "≻", "ast": "*", "star": "*", "circ": "∘", "Vert": "‖", "log": "log",
+    "rfloor": "⌋", "quad": " ", "qquad": " ", "succ": "≻", "ast": "*", "star": "*", "circ": "∘", "Vert": "‖",
+    "lVert": "‖", "rVert": "‖", "cup": "∪", "vdots": "...",
 }
 
 
@@ -130,7 +132,8 @@ def formula(latex: str) -> str:
     """A formula in plain characters: \\frac{a}{b} as a/b, \\sqrt{d_k} as √d_k."""
     text = re.sub(rf"\\({MARKS})\*?(?![a-z])", "", latex)
     text = re.sub(r"\\(?:begin|end)\{\w+\}|\\\\|&", " ", text)
-    text = re.sub(r"\\[td]frac\s*(\d)\s*(\w)", r"\1/\2", text)
+    text = re.sub(r"\\[td]?frac\s*(\d)\s*(\w)", r"\1/\2", text)
+    text = re.sub(r"\\[td]?frac\s*([\w])\s*(?=\{)", r"\\frac{\1}", text)
     inner = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
     for _ in range(3):
         text = re.sub(r"\\[td]?frac\s*" + inner + r"\s*" + inner, lambda f: f"{_tied(f[1])}/{_tied(f[2])}", text)

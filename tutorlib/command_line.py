@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it on text that it has not seen, let it write.
+"""`python -m tutorlib`: train a language model, measure it on text that it has not seen, let it write; ask the book.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tutorlib.options import EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.asking import ask_book
+from tutorlib.options import AskOptions, EvaluateOptions, GenerateOptions, TrainOptions
 from tutorlib.runs import DTYPES, REAL, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
-            "generate": (GenerateOptions, generate_text)}
+            "generate": (GenerateOptions, generate_text), "ask": (AskOptions, ask_book)}
+Options = TrainOptions | EvaluateOptions | GenerateOptions | AskOptions
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -37,6 +39,11 @@ GENERATE = """examples:
   python -m tutorlib generate run.pt --prompt "In the beginning" --temperature 0.8 --top-k 20
   python -m tutorlib generate smollm2 --prompt "The capital of France is" --max-new-tokens 20 --temperature 0"""
 
+ASK = """examples:
+  python -m tutorlib ask "Why does the attention score divide by the root of d?"
+      the passages, each with its place
+  python -m tutorlib ask "Does it only repeat what it has read?" --top 1"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status: 0, 1 where a loss is no number, 2 for a wrong argument, 130 if interrupted."""
@@ -53,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def parse(argv: list[str] | None = None) -> tuple[str, TrainOptions | EvaluateOptions | GenerateOptions]:
+def parse(argv: list[str] | None = None) -> tuple[str, Options]:
     """The command and its options. A wrong argument ends the process with a sentence and status 2."""
     options = vars(_parser().parse_args(argv))
     command = options.pop("command")
@@ -70,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m tutorlib", description="Train a language model, measure it, let it write.",
+    parser = _Parser(prog="python -m tutorlib", description="Train a language model, measure it, let it write; ask the book.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
                   "draw among the fewest tokens of this total probability only"),
         "seed": (_seed, "the same seed draws the same text")})
     _progress_option(evaluate)
+    ask = commands.add_parser(
+        "ask", usage="%(prog)s QUESTION [options]", help="find what this book says to a question", epilog=ASK, **layout,
+        description="The passages of the book that fit a question best, with the sentence that fits best between >> and <<.")
+    ask.add_argument("question", metavar="QUESTION", help="in your own words, in quotes")
+    _options(ask, AskOptions, {"top": (_count, "how many passages")})
     return parser
 
 
@@ -179,7 +191,7 @@ def _number(expected: str, allowed: Callable[[float], bool]) -> Callable[[str], 
     return parse_number
 
 
-def _how_to_go_on(options: TrainOptions | EvaluateOptions | GenerateOptions) -> str:
+def _how_to_go_on(options: Options) -> str:
     path = getattr(options, "checkpoint", None)
     if path is not None and Path(path).exists():
         return f" The same command goes on from {path}."

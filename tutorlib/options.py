@@ -60,3 +60,11 @@ class GenerateOptions:
     top_k: int | None = None
     top_p: float | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """Of `ask_book`."""
+
+    question: str
+    top: int = 3
