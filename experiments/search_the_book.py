@@ -248,7 +248,7 @@ GOLD = dict(zip(ASKED, (220, 510, 76, 58, 207, 273, 392, 413, 715, 814, 838, 886
                 strict=True))  # the passage that answers it, chosen by hand before the model was asked
 SENTENCES = dict(zip(ASKED, (
     (4,), (2, 3), (4,), (5, 6), (3, 4), (0, 1), (3, 4), (1, 3), (2, 3, 4), (3, 4),
-    (1,), (1,), (5,), (0,), (0,), (0,), (0,), (2,), (1, 2), (2, 3)), strict=True))  # of that passage, those that answer it; chosen before any sentence was scored
+    (1,), (1,), (5,), (0,), (0,), (0,), (0,), (2,), (1, 2), (2, 3)), strict=True))  # those of its sentences that answer, chosen by hand too
 KEYS = dict(zip(ASKED, (
     "A sum of d products wanders about √d from zero; the division takes that growth out.",
     "Which words were hidden, from those on both sides.",

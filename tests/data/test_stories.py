@@ -1,5 +1,7 @@
 """Stories: the answer stands where it is said to stand, once, and test pairs are not in training."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -48,7 +50,7 @@ def test_rows_are_what_bert_reads():
 def test_what_is_tested_is_in_no_training_story():
     def pairs(text):
         words = text.split()
-        return {pair for pair in zip(words, words[1:], strict=False) if pair[0] in COLORS and pair[1] in THINGS}
+        return {pair for pair in itertools.pairwise(words) if pair[0] in COLORS and pair[1] in THINGS}
 
     seen = set().union(*(pairs(written(row)) for row in drawn(500).tokens))
     test = drawn(200, test=True)
