@@ -49,7 +49,7 @@ def find(question: str, top: int = 3, embedder: Embedder | None = None) -> list[
 
 
 def _read(passage: Passage, score: float, question: str, asked: Tensor | None, embedder: Embedder | None) -> Found:
-    sentences = sentences_of(passage.text)
+    sentences = sentences_of(passage.body)
     fits = BM25(sentences)(question) if embedder is None else embedder(sentences) @ asked  # (sentences,)
     return Found(passage, score, sentences, int(fits.argmax()))
 

@@ -35,6 +35,11 @@ class Passage(NamedTuple):
         return f"{self.page}#{self.anchor}"
 
     @property
+    def body(self) -> str:
+        """What a reader reads: the text, of a glossary's entry without the term in front."""
+        return self.text.split(": ", 1)[1] if self.page == "book/glossary" else self.text
+
+    @property
     def searched(self) -> str:
         """What a search reads: the heading, then the text."""
         return self.text if self.page == "book/glossary" else f"{self.heading}. {self.text}"
