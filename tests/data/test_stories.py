@@ -41,9 +41,12 @@ def test_rows_are_what_bert_reads():
     for row in range(50):
         first, last = (stories.tokens[row] == SEP).nonzero().flatten().tolist()
         assert stories.token_type_ids[row].nonzero().flatten().tolist() == list(range(first + 1, last + 1))
-        stops = (stories.tokens[row] == VOCABULARY.encode(["."])[0]).nonzero().flatten()
-        assert stories.token_type_ids[row, stops].tolist() == [1, 2, 3, 4]
-        assert stories.token_type_ids[row, stops[:3] + 1].tolist() == [2, 3, 4]
+        words, types = stories.tokens[row, first + 1:last].tolist(), stories.token_type_ids[row, first + 1:last]
+        asked = stories.tokens[row, 1:first].tolist()
+        assert (types % 2).tolist() == [int(word in asked) for word in words]
+        stop = VOCABULARY.encode(["."])[0]
+        assert [types[place].item() // 2 for place, word in enumerate(words) if word == stop] == [1, 2, 3, 4]
+        assert all(types[place + 1] // 2 == types[place] // 2 + (words[place] == stop) for place in range(len(words) - 1))
         assert first < stories.start[row] <= stories.end[row] < last
 
 
