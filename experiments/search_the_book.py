@@ -28,14 +28,14 @@ from tutorlib.models.bert import BERTConfig, BERTForQuestionAnswering
 from tutorlib.pretrained import load
 from tutorlib.pretrained.smollm2 import chat_prompt
 from tutorlib.records import missing, open_record, rounded, save_half, surroundings, write_record
-from tutorlib.search import BM25, embed, standardized
+from tutorlib.search import BM25, embed, z_scores
 from tutorlib.training import train, warmup_linear
 from tutorlib.training.contrastive import contrastive_loss
 
 READER = BERTConfig(vocabulary=len(VOCABULARY), max_length=96, width=64, num_heads=4, num_layers=2, hidden=128, dropout=0.0,
                     token_types=2 * 6 + 2)
-READER_STEPS, READER_BATCH, READER_LOOKS, READER_RATE = 700, 32, 100, 1e-3
-LESSONS = ((60, 1), (300, 3), (READER_STEPS, 4))  # up to this step, so many sentences
+READER_STEPS, READER_BATCH, READER_LOOKS, READER_RATE = 400, 32, 100, 2e-3
+LESSONS = ((60, 1), (READER_STEPS, 4))  # up to this step, so many sentences
 PAIR_STEPS, PAIR_BATCH, SCALE = 300, 64, 20.0
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 PARTS = ("answers", "stories", "pairs")
@@ -123,15 +123,18 @@ class Reading(NamedTuple):
 
 
 def new_reader(seed: int) -> BERTForQuestionAnswering:
-    """Weights of the size that width 64 asks for; query and key begin equal, so that a word at first finds its like."""
+    """Weights of the size that width 64 asks for, and two beginnings that help: query and key are equal, so that a word finds
+    its like; and the types of a sentence's words differ by one vector alone, that of equal words."""
     torch.manual_seed(seed)
     model = BERTForQuestionAnswering(READER)
     weights = dict(model.named_parameters())
     with torch.no_grad():
         for name, weight in weights.items():
             if weight.dim() == 2:
-                weight.normal_(std={"bert.embedding.weight": 1.0, "bert.token_type.weight": 0.25,
+                weight.normal_(std={"bert.embedding.weight": 0.5, "bert.token_type.weight": 0.7,
                                     "bert.position.table": 0.1}.get(name, READER.width**-0.5))
+        types = weights["bert.token_type.weight"]
+        types[1::2] = types[::2] + types[1]
         for name in weights:
             if name.endswith("attention.key.weight"):
                 weights[name].copy_(weights[name.replace("key", "query")])
@@ -243,7 +246,7 @@ class Bench:
         table = model(self.table)
         for kind, vectors in self.vectors.items():
             by_vector = (model(vectors) @ table.T).double()
-            both = standardized(self.counted[kind]) + standardized(by_vector)
+            both = z_scores(self.counted[kind]) + z_scores(by_vector)
             found[kind] = {name: first_ranks(scores, self.right).tolist()
                            for name, scores in (("vectors", by_vector), ("both", both))}
         return found

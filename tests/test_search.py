@@ -12,10 +12,10 @@ from tutorlib.search import (
     InvertedFile,
     embed,
     k_means,
+    plain_words,
     reciprocal_ranks,
     sentences_of,
-    standardized,
-    words_of,
+    z_scores,
 )
 
 WORDS = st.lists(st.sampled_from("alpha beta gamma delta epsilon zeta".split()), min_size=1, max_size=12).map(" ".join)
@@ -31,8 +31,8 @@ def generator(seed=0):
 def test_bm25_is_that_of_the_library(texts, question, k1, b):
     bm25s = pytest.importorskip("bm25s")
     theirs = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float64")
-    theirs.index([words_of(text) for text in texts], show_progress=False)
-    asked = [word for word in words_of(question) if any(word in text.split() for text in texts)]
+    theirs.index([plain_words(text) for text in texts], show_progress=False)
+    asked = [word for word in plain_words(question) if any(word in text.split() for text in texts)]
     ours = BM25(texts, k1, b)(question)
     expected = torch.tensor(theirs.get_scores(asked)) if asked else torch.zeros(len(texts))
     torch.testing.assert_close(ours, expected.double(), rtol=1e-6, atol=1e-6)
@@ -50,7 +50,7 @@ def test_a_repeated_word_saturates_and_a_longer_text_counts_less():
 
 
 def test_words_and_sentences():
-    assert words_of("Top-p: 0.9, naïve?") == ["top", "p", "0", "9", "naïve"]
+    assert plain_words("Top-p: 0.9, naïve?") == ["top", "p", "0", "9", "naïve"]
     assert sentences_of("It is .5 of all. Why? Because it is 3.5 times. e.g. this") == [
         "It is .5 of all.", "Why?", "Because it is 3.5 times. e.g. this"]
     assert sentences_of("  ") == []
@@ -83,10 +83,10 @@ def test_vectors_come_in_the_order_of_the_texts_whatever_the_batch():
 
 def test_scores_that_are_standardized_have_one_mean_and_one_spread():
     scores = torch.tensor([[1.0, 2, 3, 4], [5, 5, 5, 5]], dtype=torch.float64)
-    found = standardized(scores)
+    found = z_scores(scores)
     torch.testing.assert_close(found[0], (scores[0] - 2.5) / 1.25**0.5)
     assert (found[1] == 0).all()
-    torch.testing.assert_close(standardized(7 * scores[0] + 3), found[0])
+    torch.testing.assert_close(z_scores(7 * scores[0] + 3), found[0])
 
 
 def test_reciprocal_ranks_see_the_order_alone():

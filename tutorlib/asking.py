@@ -10,7 +10,7 @@ from torch import Tensor
 from tutorlib.data.passages import Passage, load_passages, load_vectors
 from tutorlib.options import AskOptions
 from tutorlib.pretrained import load
-from tutorlib.search import BM25, embed, sentences_of, standardized, words_of
+from tutorlib.search import BM25, embed, plain_words, sentences_of, z_scores
 
 Embedder = Callable[[Sequence[str]], Tensor]
 
@@ -30,14 +30,14 @@ def find(question: str, top: int = 3, embedder: Embedder | None = None) -> list[
     With an `embedder`, texts -> unit vectors (N, 384) of MiniLM, words and vectors count alike; without it, words alone.
     Raises ValueError for a question without a word, and, without an embedder, for one of whose words the book has none.
     """
-    if not words_of(question):
+    if not plain_words(question):
         raise ValueError(f"question must have a word in it, got {question!r}")
     passages = load_passages()
     counted = BM25([passage.searched for passage in passages])(question)  # (N,)
     if embedder is None and not counted.any():
         raise ValueError(f"question: the book has none of its words, got {question!r}")
     asked = embedder([question])[0] if embedder else None  # (D,)
-    scores = standardized(counted) if asked is None else standardized(counted) + standardized((load_vectors() @ asked).double())
+    scores = z_scores(counted) if asked is None else z_scores(counted) + z_scores((load_vectors() @ asked).double())
     found: dict[str, Found] = {}
     for place in scores.argsort(descending=True, stable=True).tolist():
         passage = passages[place]

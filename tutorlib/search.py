@@ -20,7 +20,7 @@ CUT = 256  # tokens of a passage that are read
 AFTER_A_SENTENCE = re.compile(r"(?<=[.?!:])\s+(?=[A-Z(\"“‘])")
 
 
-def words_of(text: str) -> list[str]:
+def plain_words(text: str) -> list[str]:
     """Small letters and digits in runs: `Top-p 0.9` is top, p, 0, 9."""
     return re.findall(r"\w+", text.lower())
 
@@ -46,7 +46,7 @@ class BM25:
             raise ValueError(f"k1 must be a number of at least 0, got {k1}")
         if not 0 <= b <= 1:
             raise ValueError(f"b must lie from 0 to 1, got {b}")
-        counts = [Counter(words_of(text)) for text in texts]
+        counts = [Counter(plain_words(text)) for text in texts]
         lengths = torch.tensor([count.total() for count in counts], dtype=torch.float64)  # (N,)
         room = k1 * (1 - b + b * lengths / lengths.mean().clamp(min=1))  # (N,)
         self.size, having = len(texts), Counter(word for count in counts for word in count)
@@ -60,7 +60,7 @@ class BM25:
     def __call__(self, question: str) -> Tensor:
         """The scores (N,) of all texts, float64; a word that no text has counts nothing."""
         scores = torch.zeros(self.size, dtype=torch.float64)
-        for word in words_of(question):
+        for word in plain_words(question):
             if word in self.weights:
                 texts, weights = self.weights[word]
                 scores[texts] += torch.tensor(weights, dtype=torch.float64)
@@ -87,7 +87,7 @@ def embed(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 32) -> 
     return torch.stack(found)  # (N, D)
 
 
-def standardized(scores: Tensor) -> Tensor:
+def z_scores(scores: Tensor) -> Tensor:
     """Scores (..., N) less their mean, by their standard deviation, so that two searches can be added up; all equal: zeros."""
     spread = scores.std(dim=-1, keepdim=True, correction=0)
     return (scores - scores.mean(dim=-1, keepdim=True)) / spread.clamp(min=1e-12)

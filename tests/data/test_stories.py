@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tutorlib.data.stories import ASKED, CLS, COLORS, SEP, THINGS, VOCABULARY, draw_stories, written
+from tutorlib.data.stories import ASKED, CLS, COLORS, SEP, THINGS, VOCABULARY, draw_stories, story_text
 
 
 def drawn(count=200, **options):
@@ -13,11 +13,11 @@ def drawn(count=200, **options):
 
 
 def answer(stories, row):
-    return written(stories.tokens[row, stories.start[row]:stories.end[row] + 1])
+    return story_text(stories.tokens[row, stories.start[row]:stories.end[row] + 1])
 
 
 def parts(stories, row):
-    words = written(stories.tokens[row])
+    words = story_text(stories.tokens[row])
     question, story = words.split(" ? ")
     return question + " ?", [sentence.strip() + " ." for sentence in story.split(" .") if sentence.strip()]
 
@@ -55,7 +55,7 @@ def test_what_is_tested_is_in_no_training_story():
         words = text.split()
         return {pair for pair in itertools.pairwise(words) if pair[0] in COLORS and pair[1] in THINGS}
 
-    seen = set().union(*(pairs(written(row)) for row in drawn(500).tokens))
+    seen = set().union(*(pairs(story_text(row)) for row in drawn(500).tokens))
     test = drawn(200, test=True)
     for row in range(200):
         question, sentences = parts(test, row)
@@ -64,7 +64,7 @@ def test_what_is_tested_is_in_no_training_story():
 
 
 def test_all_kinds_of_questions_and_lengths_are_drawn():
-    kinds = {written(row).split()[1] for row in drawn(100).tokens}
+    kinds = {story_text(row).split()[1] for row in drawn(100).tokens}
     assert len(kinds) == len(ASKED)
     longer = drawn(20, sentences=7)
     assert all(len(parts(longer, row)[1]) == 7 for row in range(20))

@@ -4,7 +4,7 @@ import torch
 
 from tutorlib.evaluation.retrieval import first_ranks
 from tutorlib.exercises.retrieval_and_question_answering import check
-from tutorlib.search import standardized
+from tutorlib.search import z_scores
 
 
 def by_shares(count, length, mean_length, rarity, k1, b):
@@ -18,7 +18,7 @@ def by_the_package(scores, right):
 
 def both(first, second):  # the spread with N: another unit for the same order
     scale = (11 / 12) ** 0.5
-    return scale * (standardized(first) + standardized(second))
+    return scale * (z_scores(first) + z_scores(second))
 
 
 def by_share_of_cells(passages, cells, probe):

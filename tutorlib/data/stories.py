@@ -62,7 +62,7 @@ def draw_stories(count: int, generator: torch.Generator, *, test: bool = False, 
     return Stories(pad_right(rows, PAD), pad_right(mask, 0), pad_right(types, 0), start, end)
 
 
-def written(tokens: Tensor) -> str:
+def story_text(tokens: Tensor) -> str:
     """A row of tokens (T,) in words, the marks and the padding left out."""
     return " ".join(VOCABULARY.symbols[token] for token in tokens.tolist() if token > SEP)
 

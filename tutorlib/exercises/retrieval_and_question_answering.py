@@ -69,7 +69,8 @@ def check_first_rank(answer):
 
 def joined(first, second):
     # scores (N,) of two searches
-    return (first - first.mean()) / first.std() + (second - second.mean()) / second.std()
+    one, two = (scores - scores.mean() for scores in (first, second))
+    return one / one.std() + two / two.std()
 
 
 def plain_sum(first, second):
