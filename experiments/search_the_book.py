@@ -6,7 +6,7 @@ spans in stories, and what SmolLM2 answers.
 Beside the record: stories.safetensors, the reader of seed 0, two bytes a number. Answers are graded by hand, in GRADES below,
 by someone who read the passage, the key and the answer; the record holds key, verdict and reason. The record is written after
 every run; a second call goes on. Training pairs are a heading and a passage below it, or a term and what the glossary says of
-it; one heading in ten is held out, and on these the rate is chosen. The questions are in no pair.
+it; one heading in ten is held out, and on these the rate is chosen. No question in plain words is in a pair.
 """
 
 import argparse
