@@ -391,7 +391,7 @@ def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch)
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare", "ask"])
 def test_help_has_an_example_that_runs(command, capsys):
     with pytest.raises(SystemExit) as exit:
         main([command, "--help"])
@@ -403,7 +403,7 @@ def test_help_has_an_example_that_runs(command, capsys):
 def test_the_module_runs():
     run = subprocess.run([sys.executable, "-m", "tutorlib", "--help"], capture_output=True, text=True, check=False,
                          cwd=Path(__file__).resolve().parents[1])
-    assert run.returncode == 0 and all(command in run.stdout for command in ("train", "evaluate", "generate", "compare"))
+    assert run.returncode == 0 and all(command in run.stdout for command in ("train", "evaluate", "generate", "compare", "ask"))
 
 
 def test_two_files_of_results_are_compared(tmp_path, capsys):

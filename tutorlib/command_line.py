@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it on text that it has not seen, let it write; compare results.
+"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, and ask the book.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tutorlib.options import CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.asking import ask_book
+from tutorlib.options import AskOptions, CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
 from tutorlib.runs import DTYPES, REAL, compare_files, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
-            "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files)}
-Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions
+            "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files),
+            "ask": (AskOptions, ask_book)}
+Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -41,6 +43,11 @@ GENERATE = """examples:
 COMPARE = """examples:
   python -m tutorlib compare new.txt old.txt
       each file holds a line a test row: 1 for right and 0 for wrong, or a loss; several runs are parted by commas"""
+
+ASK = """examples:
+  python -m tutorlib ask "Why does the attention score divide by the root of d?"
+      the passages, each with its place
+  python -m tutorlib ask "Does it only repeat what it has read?" --top 1"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m tutorlib",
-                     description="Train a language model, measure it, let it write; compare results.",
+                     description="Train a language model, measure it, let it write; compare results, and ask the book.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
                   "draw among the fewest tokens of this total probability only"),
         "seed": (_seed, "the same seed draws the same text")})
     _progress_option(evaluate)
+    ask = commands.add_parser(
+        "ask", usage="%(prog)s QUESTION [options]", help="find what this book says to a question", epilog=ASK, **layout,
+        description="The passages of the book that fit a question best, with the sentence that fits best between >> and <<.")
+    ask.add_argument("question", metavar="QUESTION", help="in your own words, in quotes")
+    _options(ask, AskOptions, {"top": (_count, "how many passages")})
     return parser
 
 

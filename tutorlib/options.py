@@ -68,3 +68,11 @@ class CompareOptions:
 
     first: str
     second: str
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """Of `ask_book`."""
+
+    question: str
+    top: int = 3
