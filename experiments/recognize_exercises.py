@@ -7,6 +7,7 @@ Ten folds each: windows dealt at random, or a person each. A record that exists 
 
 import argparse
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ def runs() -> list[Run]:
 def network(width: int = 32) -> nn.Sequential:
     """Windows (B, 6, L) -> logits (B, 7): three convolutions along time, each halving it, and a mean."""
     sizes = SENSORS, width, width, 2 * width
-    layers = [layer for inner, outer in zip(sizes, sizes[1:], strict=False)
+    layers = [layer for inner, outer in pairwise(sizes)
               for layer in (nn.Conv1d(inner, outer, 9, stride=2, padding=4), nn.BatchNorm1d(outer), nn.ReLU())]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(2 * width, len(EXERCISES)))
 

@@ -43,7 +43,7 @@ def at(meters_left, turned=0.0):
 def test_tracks_are_closed_even_and_as_tight_as_asked(tightest):
     tracks = draw_tracks(5, dice(), tightest=tightest)
     pieces = (tracks.roll(-1, 1) - tracks).norm(dim=-1)
-    assert tracks.shape == (5, POINTS, 2) and 0.97 < pieces.min() and pieces.max() < 1.01
+    assert tracks.shape == (5, POINTS, 2) and pieces.min() > 0.97 and pieces.max() < 1.01
     a, b, c = tracks.roll(3, 1), tracks, tracks.roll(-3, 1)  # the radius of the circle through three points
     sides = [(a - b).norm(dim=-1), (b - c).norm(dim=-1), (a - c).norm(dim=-1)]
     area = ((b - a)[..., 0] * (c - a)[..., 1] - (b - a)[..., 1] * (c - a)[..., 0]).abs() / 2

@@ -24,7 +24,8 @@ def test_readings_are_those_of_the_package(recordings):
     """The first of the file, and sums over all, as the package's own loader gave them."""
     assert sum(map(len, recordings.series)) == 244102
     means = torch.cat(recordings.series).mean(0)
-    torch.testing.assert_close(means, torch.tensor([-0.00763, 0.37938, -0.14701, 0.02534, -0.00155, 0.01177]), atol=1e-4, rtol=0)
+    expected = torch.tensor([-0.00763, 0.37938, -0.14701, 0.02534, -0.00155, 0.01177])
+    torch.testing.assert_close(means, expected, atol=1e-4, rtol=0)
     spread = torch.cat(recordings.series).std(0)
     torch.testing.assert_close(spread[:3], torch.tensor([0.90330, 0.49357, 0.53811]), atol=1e-4, rtol=0)
 

@@ -22,7 +22,7 @@ def test_frames_come_once_and_from_the_road_only():
     again = {picture.sum().item(): angle.item() for picture, angle in
              zip(driven.seen[driven.alive], driven.right[driven.alive], strict=True)}
     assert pairs == again
-    with pytest.raises(ValueError, match=f"number must lie in .1, {on_the_road}., the frames on the road, got {on_the_road + 1}"):
+    with pytest.raises(ValueError, match=f"number must lie in .1, {on_the_road}., the frames on the road, got"):
         labeled_frames(driven, on_the_road + 1, dice())
 
 

@@ -1,8 +1,8 @@
-"""Driving in a small closed loop: random closed tracks, a car on wheels that roll, a noisy picture of the road ahead, an expert.
+"""Driving in a small closed loop: random closed tracks, a car, a noisy picture of the road ahead, and an expert.
 
-Nothing here is real. A track is a closed line of 300 points, one meter apart, with a road of 3 meters to either side of it. A
-car is a kinematic bicycle (Rajamani 2012, section 2.2, with the rear axle as its reference) at a constant 12 m/s, asked ten times
-a second for the angle of its front wheels. What its camera sees is a picture of 8 by 9 pixels of the ground before it, one where
+Nothing here is real. A track is a closed line of 300 points, one meter apart, with a road of 3 meters to either side of it.
+A car is a kinematic bicycle (its rear axle moves along its heading) at a constant 12 m/s, asked ten times a second
+for the angle of its front wheels. What its camera sees is a picture of 8 by 9 pixels of the ground before it, one where
 there is road, with noise. The expert sees no picture: it knows the track and steers by pure pursuit (Coulter 1992).
 """
 
@@ -30,10 +30,10 @@ class Cars(NamedTuple):
 
 
 class Drive(NamedTuple):
-    """What N cars did in T steps; after a car has left the road it stands still, and `alive` is false.
+    """What N cars did in T steps. A car that has left the road stands still, and `alive` is false.
 
-    seen (T, N, 8, 9) pictures, right (T, N) the angles that the expert would have set, done (T, N) those that were, offset (T, N)
-    in meters to the left of the middle, alive (T, N) before the step, position (T, N, 2).
+    seen (T, N, 8, 9) pictures, right (T, N) the angles that the expert would have set, done (T, N) those that were, offset
+    (T, N) in meters to the left of the middle, alive (T, N) before the step, position (T, N, 2).
     """
 
     seen: Tensor
@@ -50,7 +50,7 @@ class Drive(NamedTuple):
 
 
 def draw_tracks(number: int, generator: torch.Generator, *, tightest: float = 9.0) -> Tensor:
-    """The middles (number, 300, 2) of closed tracks of 300 meters whose narrowest bend has a radius of `tightest` to 1.3 times it.
+    """The middles (number, 300, 2) of closed tracks of 300 meters; the narrowest bend has a radius of 1 to 1.3 `tightest`.
 
     A circle whose radius waves two to seven times around, drawn until the narrowest bend fits. Raises ValueError for a number
     below 1 and for a radius outside [6, 30].
@@ -120,7 +120,7 @@ def offset(cars: Cars, middles: Tensor) -> Tensor:
 
 
 def look(cars: Cars, middles: Tensor) -> Tensor:
-    """The pictures (N, 8, 9) of the ground before the cars, nearest row first, left column last: 1 road, 0 none, an edge between."""
+    """The pictures (N, 8, 9) of the ground before the cars, nearest row first, left column last: 1 road, 0 none."""
     rows, columns = (torch.tensor([*each], dtype=torch.float32) for each in (AHEAD, ASIDE))
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)  # (8, 9, 2): ahead, left
     cos, sin = cars.heading.cos()[:, None, None], cars.heading.sin()[:, None, None]
@@ -145,10 +145,11 @@ def drive(middles: Tensor, steps: int, generator: torch.Generator, driver: Calla
     """Let N cars go round their tracks (N, 300, 2) for so many tenths of a second, and ask the expert at every step.
 
     `driver` maps pictures (N, 8, 9) to angles (N,); None is the expert itself. `blur` is the spread of the noise on a pixel,
-    `wind` that of the heading in a step, in radians; `nudge` that of a disturbance of the steering, in radians, which lasts half a
-    second each time and which the expert is not told of. Raises ValueError for fewer than one step and negative spreads.
+    `sun` that of a slope of brightness from one side to the other, a column, which a car keeps; `wind` that of the heading in a
+    step, in radians; `nudge` that of a disturbance of the steering, in radians, which lasts half a second each time and which
+    the expert is not told of. Raises ValueError for fewer than one step and negative spreads.
     """
-    for name, value, least in (("steps", steps, 1), ("blur", blur, 0), ("wind", wind, 0), ("nudge", nudge, 0)):
+    for name, value, least in (("steps", steps, 1), ("blur", blur, 0), ("sun", sun, 0), ("wind", wind, 0), ("nudge", nudge, 0)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
     cars, kept = start_cars(middles, generator), []

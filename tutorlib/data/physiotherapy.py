@@ -1,8 +1,8 @@
 """Shoulder exercises at home: ten people with a smartwatch do seven exercises with either arm (Burns et al. 2018).
 
 140 recordings, one for each person, exercise and arm, of 20 repetitions or so: three axes of acceleration and three of turning,
-fifty readings a second. The file comes from the installed package `seglearn`, which is never imported. It is a pickle, and is not
-unpickled: `pickletools` lists what it says, and the numbers are taken from the list.
+fifty readings a second. The file comes from the installed package `seglearn`, which is never imported. It is a pickle, and is
+not unpickled: `pickletools` lists what it says, and the numbers are taken from the list.
 """
 
 import pickletools
@@ -44,8 +44,8 @@ class Windows(NamedTuple):
 def load_physiotherapy() -> Recordings:
     """All recordings, sorted by person, exercise and arm.
 
-    Raises ModuleNotFoundError where the package is missing, FileNotFoundError where it lacks the file, ValueError where the file
-    is not the expected one.
+    Raises ModuleNotFoundError where the package is missing, FileNotFoundError where it lacks the file, ValueError where the
+    file is not the expected one.
     """
     return read_physiotherapy(installed_file("seglearn", FILE, SHA256, what="The set of shoulder exercises"))
 
@@ -58,7 +58,7 @@ def read_physiotherapy(path: Path) -> Recordings:
     texts = [argument for code, argument, _ in pickletools.genops(Path(path).read_bytes()[HEADER:])
              if code.name == "BINUNICODE" and len(argument) > 8 * SENSORS]
     if len(texts) != RECORDINGS + 3 or any(len(text) % (8 * SENSORS) for text in texts[:-3]):
-        raise ValueError(f"path: expected {RECORDINGS} recordings of {SENSORS} sensors and three lists, got {len(texts)} in all")
+        raise ValueError(f"path: expected {RECORDINGS} recordings of {SENSORS} sensors and three lists, got {len(texts)}")
     series = [_numbers(text, torch.float64).view(SENSORS, -1).mT.float() for text in texts[:-3]]
     labels, people, arms = (_numbers(text, kind) for text, kind in
                             zip(texts[-3:], (torch.int64, torch.int64, torch.float64), strict=True))

@@ -1,7 +1,7 @@
 """Breast tumors: 569 women, 30 measures of the cell nuclei of each, and whether the tumor was malignant (Street et al. 1993).
 
-A needle took cells of the lump; of the nuclei in a picture of them ten features were measured, such as radius and texture, and of
-each the mean, its standard error, and the mean of the three largest. The table is read by path from the installed package
+A needle took cells of the lump; of the nuclei in a picture of them ten features were measured, such as radius and texture,
+and of each the mean, its standard error, and the mean of the three largest. The table is read by path from the package
 scikit-learn, which is never imported.
 """
 
@@ -31,8 +31,8 @@ class Tumors(NamedTuple):
 def load_tumors() -> Tumors:
     """The whole table, in its own order: 212 malignant tumors and 357 benign ones.
 
-    Raises ModuleNotFoundError where scikit-learn is missing, FileNotFoundError where it lacks the file, ValueError where the file
-    is not the expected one.
+    Raises ModuleNotFoundError where scikit-learn is missing, FileNotFoundError where it lacks the file, ValueError where the
+    file is not the expected one.
     """
     return read_tumors(installed_file("sklearn", FILE, SHA256, distribution="scikit-learn", what="The table of tumors"))
 

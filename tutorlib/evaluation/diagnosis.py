@@ -11,8 +11,8 @@ from torch import Tensor
 def wilson_interval(events: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Between which rates so many events in independent trials leave room (Wilson 1927, the score interval).
 
-    Unlike the rate plus or minus two standard errors it has a width at 0 and at `trials` events. Raises ValueError for no trials,
-    for events outside [0, trials] and for a confidence outside (0, 1).
+    Unlike the rate plus or minus two standard errors it has a width at 0 and at `trials` events. Raises ValueError for no
+    trials, for events outside [0, trials] and for a confidence outside (0, 1).
     """
     if not 0 <= events <= trials or trials < 1:
         raise ValueError(f"events must lie in [0, trials] and trials be at least 1, got {events} and {trials}")

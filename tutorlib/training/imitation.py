@@ -17,7 +17,7 @@ def driver_network(width: int = 64) -> nn.Module:
 
 
 def labeled_frames(driven: Drive, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`number` frames drawn from a drive while the cars were on the road: pictures (number, 8, 9), the expert's angles (number,).
+    """`number` frames of a drive, drawn where the cars were on the road: pictures (number, 8, 9), right angles (number,).
 
     The same frame is not drawn twice. Raises ValueError where the cars were on the road for fewer frames.
     """
@@ -31,8 +31,8 @@ def labeled_frames(driven: Drive, number: int, generator: torch.Generator) -> tu
 def clone(pictures: Tensor, angles: Tensor, generator: torch.Generator, *, steps: int = 600, batch_size: int = 128) -> Driver:
     """A driver that answers pictures (N, 8, 9) as the expert did, angles (N,): least squares by AdamW (Pomerleau 1989).
 
-    The first weights come from torch's own random numbers, the order of the frames from `generator`. Raises ValueError where there
-    is not one angle for each picture.
+    The first weights come from torch's own random numbers, the order of the frames from `generator`. Raises ValueError where
+    there is not one angle for each picture.
     """
     if len(pictures) != len(angles) or not len(angles):
         raise ValueError(f"pictures and angles must be equally many, at least one, got {len(pictures)} and {len(angles)}")
@@ -53,8 +53,8 @@ def dagger(tracks: Tensor, labels: int, generator: torch.Generator, *, rounds: i
            **world: float) -> Driver:
     """Ask the expert about frames of the learner's own drives, add them to all before, and clone again (Ross et al. 2011).
 
-    The expert drives in the first round. Of `labels` answers in all each round gets an equal part, drawn from `steps` tenths of a
-    second on the tracks (N, 300, 2); `world` goes to `drive`. Raises ValueError for fewer labels than rounds.
+    The expert drives in the first round. Of `labels` answers in all each round gets an equal part, drawn from `steps` tenths of
+    a second on the tracks (N, 300, 2); `world` goes to `drive`. Raises ValueError for fewer labels than rounds.
     """
     if not 1 <= rounds <= labels:
         raise ValueError(f"rounds must lie in [1, labels], got {rounds} with {labels} labels")
