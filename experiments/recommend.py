@@ -29,6 +29,7 @@ from tutorlib.training import train, warmup_cosine
 ITEMS, LENGTH = 200, 20  # I, and the clicks of a user
 USERS, DEVELOPMENT, TEST = 2000, 500, 1000
 ORDERS = (0.0, 0.25, 0.5, 1.0)
+NETS = (0.25, 0.5, 1.0)  # where the network was tuned
 SEEDS = (0, 1, 2)
 WORLDS = (0, 1, 2, 3, 4)  # where no network is trained
 STEPS, BATCH = 400, 128  # of SASRec
@@ -49,9 +50,9 @@ Recommender = Callable[[Tensor], Tensor]
 
 
 class Run(NamedTuple):
-    """`kind` dial, net, split, deep, loop or loss; `order` the share of habit; `value` the fading, or the share explored.
+    """`kind` dial, net, split or loop; `order` the share of habit; `value` the fading, or the share explored.
 
-    dial and split judge what counts and factors; net and deep are SASRec alone, on the same clicks.
+    dial judges what counts and factors, net SASRec alone on the same clicks, in one world.
     """
 
     kind: str
@@ -64,12 +65,10 @@ class Run(NamedTuple):
 def runs() -> list[Run]:
     """In the order of need, so that what is there at any time can be read."""
     planned = [Run("dial", seed, order) for seed in SEEDS for order in ORDERS]
-    planned += [Run("split", seed, order, fading) for order, fading in ((0.5, FADING), (0.0, 0.0)) for seed in WORLDS]
+    planned += [Run("split", seed, 0.5, FADING) for seed in WORLDS]
     for seed in WORLDS:
         planned += [Run("loop", seed, 0.0, share) for share in EXPLORE] + [Run("loop", seed, 0.0, 0.0, True)]
-    planned += [Run("net", seed, order) for seed in SEEDS for order in ORDERS]
-    planned += [Run("deep", seed, 0.5, FADING) for seed in SEEDS]
-    return planned + [Run("loss", seed) for seed in SEEDS]
+    return planned + [Run("net", 0, order) for order in NETS]
 
 
 # -- methods -------------------------------------------------------------------------------------------------------------
@@ -81,23 +80,14 @@ def next_item_loss(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
     return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten(), ignore_index=0)
 
 
-def sampled_loss(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
-    """The paper's: the next item against one other, drawn evenly, by two sigmoids (Kang and McAuley 2018, equation 6)."""
-    rows, = batch
-    scores, targets = model(rows[:, :-1]), rows[:, 1:]  # (B, T, I + 1), (B, T)
-    others = torch.randint(1, scores.size(-1), targets.shape)
-    right, wrong = (scores.gather(-1, each[..., None])[..., 0] for each in (targets, others))  # (B, T)
-    return -(F.logsigmoid(right) + F.logsigmoid(-wrong))[targets > 0].mean()
-
-
 def sasrec(rows: Tensor, items: int, seed: int, *, layers: int = 1, dropout: float = 0.2, rate: float = 3e-3, width: int = 64,
-           steps: int = STEPS, loss: Callable = next_item_loss) -> tuple[SASRec, list[float]]:
+           steps: int = STEPS) -> tuple[SASRec, list[float]]:
     """A SASRec trained on histories (U, T), and its losses."""
     torch.manual_seed(seed)
     model = SASRec(SASRecConfig(items, max_length=rows.size(1) - 1, width=width, num_layers=layers, dropout=dropout))
     optimizer = torch.optim.Adam(model.parameters(), rate, betas=(0.9, 0.98))
-    history = train(model, ShuffledBatches(rows, batch_size=min(BATCH, len(rows)), seed=seed), loss, optimizer, steps=steps,
-                    schedule=warmup_cosine(min(40, steps), max(steps, STEPS)), progress=False)
+    history = train(model, ShuffledBatches(rows, batch_size=BATCH, seed=seed), next_item_loss, optimizer, steps=steps,
+                    schedule=warmup_cosine(40, STEPS), progress=False)
     return model, history.losses
 
 
@@ -140,7 +130,7 @@ def chosen(record: dict, order: float, method: str) -> dict:
 
 def names_of(run: Run) -> list[str]:
     """The methods that a run is about."""
-    return ["sasrec"] if run.kind in ("net", "deep") else [name for name in METHODS if name != "sasrec"]
+    return ["sasrec"] if run.kind == "net" else [name for name in METHODS if name != "sasrec"]
 
 
 # -- taste or order ------------------------------------------------------------------------------------------------------
@@ -149,7 +139,7 @@ def names_of(run: Run) -> list[str]:
 def world_of(run: Run) -> tuple[World, torch.Generator]:
     dice = torch.Generator().manual_seed(100 * run.seed)
     config = WorldConfig(items=ITEMS, order=run.order, weeks=WEEKS)
-    if run.kind in ("split", "deep"):
+    if run.kind == "split":
         config = replace(config, items=CATALOG, fading=run.value)
     return World(config, dice), dice
 
@@ -189,18 +179,6 @@ def dialed(run: Run, record: dict, steps: int = STEPS) -> dict:
     best = world.best(histories, test.times[:, :-1], test.times[:, -1])
     scores["ceiling"] = judged(best, targets, histories, run.seed)
     return {"scores": scores, "cold": cold(methods, world, test)} | ({"trials": trials, "chosen": picked} if trials else {})
-
-
-def of_loss(run: Run, record: dict, steps: int = STEPS) -> dict:
-    """The same SASRec with the paper's loss."""
-    world, dice = world_of(run)
-    rows = world.draw(USERS, LENGTH, dice).items
-    world.draw(DEVELOPMENT, LENGTH, dice)
-    test = world.draw(TEST, LENGTH, dice)
-    setting = chosen(record, run.order, "sasrec")
-    model, losses = sasrec(rows, ITEMS, run.seed, steps=steps, loss=sampled_loss, **setting)
-    histories, targets = test.items[:, :-1], test.items[:, -1]
-    return {"scores": {"sasrec": judged(model.next_scores(histories), targets, histories, run.seed)}, "losses": losses[::20]}
 
 
 # -- splits --------------------------------------------------------------------------------------------------------------
@@ -301,15 +279,25 @@ def looped(run: Run) -> dict:
 def perform(run: Run, record: dict) -> dict:
     if run.kind == "loop":
         return looped(run)
-    return {"dial": dialed, "net": dialed, "split": splits, "deep": splits, "loss": of_loss}[run.kind](run, record)
+    return (splits if run.kind == "split" else dialed)(run, record)
+
+
+def first_losses(steps: int = 5) -> list[float]:
+    """The first losses of SASRec at one half, world 0, by which a repetition is known."""
+    world, dice = world_of(Run("net", 0, 0.5))
+    return sasrec(world.draw(USERS, LENGTH, dice).items, ITEMS, 0, steps=steps)[1]
+
+
+def begin() -> dict:
+    settings = {"items": ITEMS, "length": LENGTH, "users": USERS, "test": TEST, "steps": STEPS, "methods": METHODS}
+    return {"settings": settings, **surroundings(), "first": rounded(first_losses()), "runs": []}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
     path = parser.parse_args().record
-    record = open_record(path, lambda: {"settings": {"items": ITEMS, "length": LENGTH, "users": USERS, "test": TEST,
-                                                     "steps": STEPS, "methods": METHODS}, **surroundings(), "runs": []})
+    record = open_record(path, begin)
     for run in missing(runs(), record):
         began = time.process_time()
         found = rounded(perform(run, record))
