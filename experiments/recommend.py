@@ -65,7 +65,7 @@ class Run(NamedTuple):
 def runs() -> list[Run]:
     """In the order of need, so that what is there at any time can be read."""
     planned = [Run("dial", seed, order) for seed in SEEDS for order in ORDERS]
-    planned += [Run("split", seed, 0.5, FADING) for seed in WORLDS]
+    planned += [Run("split", seed, order, fading) for order, fading in ((0.5, FADING), (0.0, 0.0)) for seed in WORLDS]
     for seed in WORLDS:
         planned += [Run("loop", seed, 0.0, share) for share in EXPLORE] + [Run("loop", seed, 0.0, 0.0, True)]
     return planned + [Run("net", 0, order) for order in NETS]
