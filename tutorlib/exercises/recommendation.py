@@ -144,8 +144,9 @@ def split_by_time(clicks, cut):
     # clicks: (user, item, time), in any order
     train = [click for click in clicks if click[2] < cut]
     tests = {}
-    for user, item, _ in sorted((click for click in clicks if click[2] >= cut), key=lambda click: click[2]):
-        tests.setdefault(user, item)  # the first one only
+    for user, item, time in sorted(clicks, key=lambda click: click[2]):
+        if time >= cut:
+            tests.setdefault(user, item)  # the first one only
     return len(train), tests
 
 
