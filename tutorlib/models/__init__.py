@@ -18,6 +18,7 @@ from tutorlib.models.mlp import MLP
 from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
+from tutorlib.models.sasrec import SASRec, SASRecConfig
 from tutorlib.models.transformer import Transformer, TransformerConfig
 from tutorlib.models.unet import UNet
 from tutorlib.models.vae import VAE
@@ -46,6 +47,8 @@ __all__ = [
     "MobileNetV2",
     "RecurrentClassifier",
     "ResNet",
+    "SASRec",
+    "SASRecConfig",
     "Transformer",
     "TransformerConfig",
     "UNet",
