@@ -20,8 +20,9 @@ GLOSSARY = "book/glossary"
 NOT_IN = (nodes.reference, nodes.title, nodes.caption, nodes.table, nodes.literal, nodes.literal_block, nodes.math)
 
 # Words of the glossary that mean something else as often as not: a kernel of PyTorch, the path of a loop, what a change gains.
-HOMONYMS = frozenset({"buffer", "cell", "channel", "drift", "gain", "gate", "kernel", "memory", "merge", "parity", "patch",
-                      "path", "penalty", "policy", "rank", "replay", "shot", "state", "value"})
+HOMONYMS = frozenset({"buffer", "cell", "channel", "drift", "gain", "gate", "kernel", "memory", "merge", "parity", "passage",
+                      "patch", "path", "penalty", "policy", "power", "rank", "replay", "row", "sensitivity", "shot", "state",
+                      "sweep", "value"})
 
 
 @cache
