@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tutorlib.baselines.recommenders import Factorization, Neighbors, Popularity, Transitions
 from tutorlib.data.batches import ShuffledBatches
-from tutorlib.data.interactions import Clicks, World, WorldConfig, pad_left
+from tutorlib.data.interactions import Clicks, World, WorldConfig, fill_left
 from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits_at, sampled_ranks, target_ranks
 from tutorlib.models import SASRec, SASRecConfig
 from tutorlib.records import missing, open_record, rounded, surroundings, write_record
@@ -213,7 +213,7 @@ def split(clicks: Clicks, kind: str, dice: torch.Generator) -> Split:
     filled = torch.zeros(len(tested), CLICKS, dtype=torch.float64)
     for row, some in zip(filled, moments, strict=True):
         row[CLICKS - len(some):] = torch.tensor(some)
-    return Split(pad_left(rows, CLICKS), pad_left(list(histories), CLICKS), filled, torch.tensor(targets),
+    return Split(fill_left(rows, CLICKS), fill_left(list(histories), CLICKS), filled, torch.tensor(targets),
                  torch.tensor(when, dtype=torch.float64))
 
 
