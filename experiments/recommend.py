@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from tutorlib.baselines.recommenders import Factorization, Neighbors, Popularity, Transitions
 from tutorlib.data.batches import ShuffledBatches
-from tutorlib.data.interactions import Clicks, World, WorldConfig, pad_left
-from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits, ranks, sampled_ranks
+from tutorlib.data.interactions import Clicks, World, WorldConfig, fill_left
+from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits_at, sampled_ranks, target_ranks
 from tutorlib.models import SASRec, SASRecConfig
 from tutorlib.records import missing, open_record, rounded, surroundings, write_record
 from tutorlib.training import train, warmup_cosine
@@ -115,10 +115,10 @@ def judged(scores: Tensor, targets: Tensor, histories: Tensor, seed: int, known:
         scores = scores.masked_fill(others, -torch.inf)
         absent = others.nonzero().T.expand(len(targets), -1)  # (B, items that are not known)
         excluded = torch.cat([histories, absent.where(absent != targets[:, None], 0)], 1)
-    full, sampled = ranks(scores, targets, excluded), sampled_ranks(scores, targets, excluded, 100, dice)
-    return {"hr": hits(full, 10).mean().item(), "error": bootstrap_error(hits(full, 10), dice),
+    full, sampled = target_ranks(scores, targets, excluded), sampled_ranks(scores, targets, excluded, 100, dice)
+    return {"hr": hits_at(full, 10).mean().item(), "error": bootstrap_error(hits_at(full, 10), dice),
             "ndcg": discounted_gains(full, 10).mean().item(), "mrr": (1 / full).mean().item(),
-            "sampled": hits(sampled, 10).mean().item(), "sampled ndcg": discounted_gains(sampled, 10).mean().item()}
+            "sampled": hits_at(sampled, 10).mean().item(), "sampled ndcg": discounted_gains(sampled, 10).mean().item()}
 
 
 def chosen(record: dict, order: float, method: str) -> dict:
@@ -152,9 +152,9 @@ def cold(methods: dict[str, Recommender], world: World, clicks: Clicks) -> dict[
         rows = histories.clone()
         rows[:, :LENGTH - 1 - known] = 0
         for name, method in methods.items():
-            found[name].append(hits(ranks(method(rows), targets, histories), 10).mean().item())
+            found[name].append(hits_at(target_ranks(method(rows), targets, histories), 10).mean().item())
         best = world.best(rows, clicks.times[:, :-1], clicks.times[:, -1])
-        found["ceiling"].append(hits(ranks(best, targets, histories), 10).mean().item())
+        found["ceiling"].append(hits_at(target_ranks(best, targets, histories), 10).mean().item())
     return found
 
 
@@ -171,7 +171,7 @@ def dialed(run: Run, record: dict, steps: int = STEPS) -> dict:
             continue
         made = [make(name, setting, rows, ITEMS, run.seed, steps) for setting in settings]
         histories, targets = development.items[:, :-1], development.items[:, -1]
-        trials[name] = [hits(ranks(each(histories), targets, histories), 10).mean().item() for each in made]
+        trials[name] = [hits_at(target_ranks(each(histories), targets, histories), 10).mean().item() for each in made]
         picked[name] = max(range(len(made)), key=trials[name].__getitem__)
         methods[name] = made[picked[name]]
     histories, targets = test.items[:, :-1], test.items[:, -1]
@@ -213,7 +213,7 @@ def split(clicks: Clicks, kind: str, dice: torch.Generator) -> Split:
     filled = torch.zeros(len(tested), CLICKS, dtype=torch.float64)
     for row, some in zip(filled, moments, strict=True):
         row[CLICKS - len(some):] = torch.tensor(some)
-    return Split(pad_left(rows, CLICKS), pad_left(list(histories), CLICKS), filled, torch.tensor(targets),
+    return Split(fill_left(rows, CLICKS), fill_left(list(histories), CLICKS), filled, torch.tensor(targets),
                  torch.tensor(when, dtype=torch.float64))
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tutorlib.data.interactions import World, WorldConfig, pad_left
+from tutorlib.data.interactions import World, WorldConfig, fill_left
 
 SMALL = WorldConfig(items=12, genres=3, types=4, order=0.5, followers=2)
 
@@ -114,7 +114,7 @@ def test_more_choices_than_items_are_refused():
 
 
 def test_lists_are_filled_on_the_left():
-    assert pad_left([[1, 2, 3], [4], []]).tolist() == [[1, 2, 3], [0, 0, 4], [0, 0, 0]]
-    assert pad_left([[1, 2, 3], [4]], 2).tolist() == [[2, 3], [0, 4]]
+    assert fill_left([[1, 2, 3], [4], []]).tolist() == [[1, 2, 3], [0, 0, 4], [0, 0, 0]]
+    assert fill_left([[1, 2, 3], [4]], 2).tolist() == [[2, 3], [0, 4]]
     with pytest.raises(ValueError, match="rows must hold"):
-        pad_left([])
+        fill_left([])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
 
-from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits, ranks, sampled_ranks
+from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits_at, sampled_ranks, target_ranks
 
 
 def drawn(seed, users=7, items=9):
@@ -19,11 +19,11 @@ def drawn(seed, users=7, items=9):
 @given(st.integers(0, 10_000), st.integers(1, 9))
 def test_metrics_agree_with_scikit_learn(seed, k):
     scores, targets = drawn(seed)
-    rank, items = ranks(scores, targets), scores[:, 1:].numpy()
+    rank, items = target_ranks(scores, targets), scores[:, 1:].numpy()
     right = np.zeros_like(items)
     right[np.arange(len(right)), targets.numpy() - 1] = 1
     assert discounted_gains(rank, k).mean().item() == pytest.approx(ndcg_score(right, items, k=k))
-    assert hits(rank, k).mean().item() == pytest.approx(
+    assert hits_at(rank, k).mean().item() == pytest.approx(
         top_k_accuracy_score(targets.numpy() - 1, items, k=k, labels=range(9)) if k < 9 else 1.0)
     assert (1 / rank).mean().item() == pytest.approx(label_ranking_average_precision_score(right, items))
 
@@ -34,7 +34,7 @@ def test_a_rank_is_counted_among_what_is_not_excluded(seed):
     scores = (scores * 4).round()  # many ties
     excluded = torch.stack([(targets + shift - 1) % 9 + 1 for shift in (1, 3)], 1)
     excluded[0, 0] = 0
-    for row, rank in enumerate(ranks(scores, targets, excluded).tolist()):
+    for row, rank in enumerate(target_ranks(scores, targets, excluded).tolist()):
         target = targets[row].item()
         others = [scores[row, j].item() for j in range(1, 10) if j != target and j not in excluded[row].tolist()]
         own = scores[row, target].item()
@@ -43,14 +43,14 @@ def test_a_rank_is_counted_among_what_is_not_excluded(seed):
 
 def test_ranks_know_order_only():
     scores, targets = drawn(3)
-    assert torch.equal(ranks(scores, targets), ranks(scores.exp() * 3, targets))
-    assert torch.equal(ranks(-scores, targets), 10 - ranks(scores, targets))
+    assert torch.equal(target_ranks(scores, targets), target_ranks(scores.exp() * 3, targets))
+    assert torch.equal(target_ranks(-scores, targets), 10 - target_ranks(scores, targets))
 
 
 def test_sampled_ranks_are_full_ranks_where_all_are_drawn():
     scores, targets = drawn(4)
     excluded = (targets % 9 + 1)[:, None]
-    full = ranks(scores, targets, excluded)
+    full = target_ranks(scores, targets, excluded)
     assert torch.equal(sampled_ranks(scores, targets, excluded, 7, torch.Generator().manual_seed(0)), full)
 
 
@@ -84,11 +84,11 @@ def test_wrong_arguments_are_refused():
                         ((scores, targets, targets[:, None]), "without the targets"),
                         ((scores, targets, none[:2]), "excluded")):
         with pytest.raises(ValueError, match=said):
-            ranks(*wrong)
+            target_ranks(*wrong)
     with pytest.raises(ValueError, match="negatives must be at most"):
         sampled_ranks(scores, targets, none, 9, dice)
     with pytest.raises(ValueError, match="k must be"):
-        hits(targets, 0)
+        hits_at(targets, 0)
     with pytest.raises(ValueError, match="B at least 2"):
         bootstrap_error(torch.ones(1), dice)
     for counts in (torch.zeros(3), torch.tensor([1, -1])):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tutorlib.baselines.recommenders import Neighbors
-from tutorlib.evaluation.ranking import discounted_gains, ranks
+from tutorlib.evaluation.ranking import discounted_gains, target_ranks
 from tutorlib.exercises.recommendation import check
 
 
@@ -13,7 +13,7 @@ def by_the_package(rank, k):
 
 def by_ranks(scores, target, seen):
     padded = torch.cat([torch.zeros(1), scores])[None]  # the package counts items from 1
-    return ranks(padded, torch.tensor([target + 1]), torch.tensor([seen]) + 1).item()
+    return target_ranks(padded, torch.tensor([target + 1]), torch.tensor([seen]) + 1).item()
 
 
 def by_neighbors(chosen):

@@ -166,7 +166,7 @@ def _followers(config: WorldConfig, generator: torch.Generator) -> Tensor:
     return table.scatter_add(1, places, ((1 - config.surprise) * halves / halves.sum()).expand(size, -1))
 
 
-def pad_left(rows: list[list[int]], length: int | None = None) -> Tensor:
+def fill_left(rows: list[list[int]], length: int | None = None) -> Tensor:
     """Lists of items -> (rows, T), each at the right end of its row, filled with 0 on the left; the last `length` where given.
 
     Raises ValueError where there is no row.

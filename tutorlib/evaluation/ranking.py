@@ -6,7 +6,7 @@ from torch import Tensor
 from tutorlib.arguments import check_counts
 
 
-def ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> Tensor:
+def target_ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> Tensor:
     """The rank of each target among all items that are not excluded: (B,) float64, 1 is the best.
 
     scores (B, I + 1), of which column 0 is no item; targets (B,) from 1 to I; excluded (B, T) items, a history, 0 for none.
@@ -27,7 +27,7 @@ def ranks(scores: Tensor, targets: Tensor, excluded: Tensor | None = None) -> Te
 def sampled_ranks(scores: Tensor, targets: Tensor, excluded: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
     """The rank of each target among itself and `negatives` others, drawn evenly from what is not excluded: (B,) float64.
 
-    A shortcut of many papers, and another measure than `ranks` (Krichene and Rendle 2020). Arguments and errors as there;
+    A shortcut of many papers, another measure than `target_ranks` (Krichene and Rendle 2020). Arguments and errors as there;
     also ValueError where fewer items than `negatives` are left.
     """
     _check(scores, targets)
@@ -42,7 +42,7 @@ def sampled_ranks(scores: Tensor, targets: Tensor, excluded: Tensor, negatives: 
     return _rank(scores, targets, among)
 
 
-def hits(rank: Tensor, k: int) -> Tensor:
+def hits_at(rank: Tensor, k: int) -> Tensor:
     """1 where the target is among the first `k`, else 0: (B,) float64. Its mean is the hit rate, HR@k."""
     check_counts(k=k)
     return (rank <= k).double()
@@ -53,7 +53,7 @@ def discounted_gains(rank: Tensor, k: int) -> Tensor:
 
     Source: Järvelin and Kekäläinen 2002. The best ranking of one right item has the gain 1, so nothing is left to divide by.
     """
-    return hits(rank, k) / (1 + rank.double()).log2()
+    return hits_at(rank, k) / (1 + rank.double()).log2()
 
 
 def bootstrap_error(values: Tensor, generator: torch.Generator, draws: int = 1000) -> float:
