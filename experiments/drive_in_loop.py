@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tutorlib.data.driving import ASIDE, HALF_WIDTH, Cars, draw_tracks, drive, expert, look, start_cars
+from tutorlib.data.driving import ASIDE, HALF_WIDTH, Cars, draw_tracks, drive_cars, expert, look, start_cars
 from tutorlib.device import seed_everything
 from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
 from tutorlib.training.imitation import clone, dagger, labeled_frames
@@ -59,7 +59,7 @@ def rule(gain: float, row: int) -> Callable[[Tensor], Tensor]:
 def best_rule(tracks: Tensor) -> Callable[[Tensor], Tensor]:
     """The row and the gain with which fewest leave the road on the tracks to learn on, and then come nearest to the middle."""
     def found(choice: tuple[float, int]) -> tuple[float, float]:
-        driven = drive(tracks, TAPE, torch.Generator().manual_seed(5), rule(*choice))
+        driven = drive_cars(tracks, TAPE, torch.Generator().manual_seed(5), rule(*choice))
         return driven.crashed.float().mean().item(), driven.offset.square().mean().item()
     return rule(*min(((gain, row) for gain in (0.05, 0.1, 0.15, 0.25) for row in (1, 2, 3, 4)), key=found))
 
@@ -84,7 +84,7 @@ def driver_of(run: Run) -> Callable[[Tensor], Tensor] | None:
         return best_rule(tracks)
     if run.arm == "dagger":
         return dagger(tracks, run.labels, dice)
-    driven = drive(tracks, TAPE, dice, nudge=run.nudge)  # nudged hard, the expert itself leaves the road: fewer frames
+    driven = drive_cars(tracks, TAPE, dice, nudge=run.nudge)  # nudged hard, the expert itself leaves the road: fewer frames
     shown = labeled_frames(driven, min(run.labels, int(driven.alive.sum())), dice)
     return linear(*shown) if run.arm == "linear" else clone(*shown, dice)
 
@@ -105,8 +105,8 @@ def response(driver: Callable[[Tensor], Tensor] | None, tracks: Tensor) -> list[
 def judged(driver: Callable[[Tensor], Tensor] | None, tightest: float = BEND) -> dict:
     """Near the expert on its own frames, and what happens in a minute at the wheel."""
     tracks = test_tracks(tightest)
-    tape = drive(tracks, 100, torch.Generator().manual_seed(8))
-    wheel = drive(tracks, MINUTE, torch.Generator().manual_seed(9), driver)
+    tape = drive_cars(tracks, 100, torch.Generator().manual_seed(8))
+    wheel = drive_cars(tracks, MINUTE, torch.Generator().manual_seed(9), driver)
     said = tape.right if driver is None else driver(tape.seen.flatten(0, 1)).view_as(tape.right)
     wrong = (said - tape.right).abs()
     at_wheel = (wheel.done - wheel.right).abs()[wheel.alive]

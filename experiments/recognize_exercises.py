@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tutorlib.data.physiotherapy import EXERCISES, SENSORS, Windows, cut, load_physiotherapy
+from tutorlib.data.physiotherapy import EXERCISES, SENSORS, Windows, cut_windows, load_physiotherapy
 from tutorlib.device import seed_everything
 from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
 
@@ -75,7 +75,7 @@ def fitted(inputs: Tensor, labels: Tensor, seed: int) -> nn.Module:
 
 def perform(run: Run) -> dict:
     begun = time.process_time()
-    windows = cut(load_physiotherapy(), LENGTH, STRIDE)
+    windows = cut_windows(load_physiotherapy(), LENGTH, STRIDE)
     inputs = windows.inputs / windows.inputs.std((0, 2), keepdim=True)
     if run.own:
         inputs = per_person(windows.inputs, windows)

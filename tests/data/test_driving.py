@@ -14,7 +14,7 @@ from tutorlib.data.driving import (
     WHEELBASE,
     Cars,
     draw_tracks,
-    drive,
+    drive_cars,
     expert,
     look,
     move,
@@ -82,13 +82,13 @@ def test_a_picture_shows_road_where_road_is():
 
 def test_the_expert_stays_and_nobody_who_goes_straight_does():
     tracks = draw_tracks(20, dice())
-    assert not drive(tracks, 300, dice()).crashed.any()
-    straight = drive(tracks, 300, dice(), lambda seen: seen.new_zeros(len(seen)))
+    assert not drive_cars(tracks, 300, dice()).crashed.any()
+    straight = drive_cars(tracks, 300, dice(), lambda seen: seen.new_zeros(len(seen)))
     assert straight.crashed.all()
 
 
 def test_a_car_that_left_stands_still_and_is_not_alive():
-    driven = drive(draw_tracks(20, dice()), 300, dice(), lambda seen: seen.new_zeros(len(seen)))
+    driven = drive_cars(draw_tracks(20, dice()), 300, dice(), lambda seen: seen.new_zeros(len(seen)))
     assert (driven.alive[1:] <= driven.alive[:-1]).all()
     assert (driven.offset[driven.alive].abs() <= HALF_WIDTH).all()
     first = (~driven.alive).int().argmax(0)
@@ -98,7 +98,7 @@ def test_a_car_that_left_stands_still_and_is_not_alive():
 
 def test_a_nudge_moves_the_car_and_not_the_answer():
     tracks = draw_tracks(20, dice())
-    calm, pushed = (drive(tracks, 100, dice(), nudge=nudge) for nudge in (0.0, 0.2))
+    calm, pushed = (drive_cars(tracks, 100, dice(), nudge=nudge) for nudge in (0.0, 0.2))
     assert pushed.offset.std() > 2 * calm.offset.std()
     assert torch.equal(pushed.right, pushed.done)
 
@@ -107,7 +107,7 @@ def test_a_nudge_moves_the_car_and_not_the_answer():
 def test_noise_is_of_the_picture_alone(what, spread):
     tracks = draw_tracks(30, dice())
     clear = {"blur": 0.0, "sun": 0.0, "wind": 0.0}
-    one, other = drive(tracks, 30, dice(), **clear), drive(tracks, 30, dice(), **clear | {what: spread})
+    one, other = drive_cars(tracks, 30, dice(), **clear), drive_cars(tracks, 30, dice(), **clear | {what: spread})
     torch.testing.assert_close(one.position, other.position)
     difference = (other.seen - one.seen)[..., -1]  # four meters to the left
     assert difference.std().item() == pytest.approx(spread * (4 if what == "sun" else 1), rel=0.35)
@@ -116,7 +116,7 @@ def test_noise_is_of_the_picture_alone(what, spread):
 
 
 def test_the_driver_is_asked_and_heeded():
-    driven = drive(draw_tracks(3, dice()), 4, dice(), lambda seen: seen.new_full((len(seen),), 2.0))
+    driven = drive_cars(draw_tracks(3, dice()), 4, dice(), lambda seen: seen.new_full((len(seen),), 2.0))
     assert (driven.done == LARGEST_ANGLE).all()
 
 
@@ -124,8 +124,8 @@ def test_the_driver_is_asked_and_heeded():
     (lambda: draw_tracks(0, dice()), "number must be at least 1, got 0"),
     (lambda: draw_tracks(1, dice(), tightest=3), "tightest must lie between 6 and 30 meters, got 3"),
     (lambda: start_cars(torch.zeros(2, 5, 2), dice()), "middles must be (N, 300, 2), got (2, 5, 2)"),
-    (lambda: drive(circle(), 0, dice()), "steps must be at least 1, got 0"),
-    (lambda: drive(circle(), 1, dice(), blur=-1), "blur must be at least 0, got -1"),
+    (lambda: drive_cars(circle(), 0, dice()), "steps must be at least 1, got 0"),
+    (lambda: drive_cars(circle(), 1, dice(), blur=-1), "blur must be at least 0, got -1"),
 ])
 def test_refusals(call, message):
     with pytest.raises(ValueError) as error:

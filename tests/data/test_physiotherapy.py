@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from tutorlib.data.physiotherapy import EXERCISES, Recordings, cut, load_physiotherapy, read_physiotherapy
+from tutorlib.data.physiotherapy import EXERCISES, Recordings, cut_windows, load_physiotherapy, read_physiotherapy
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_readings_are_those_of_the_package(recordings):
 
 def test_windows_are_pieces_of_one_recording():
     series = [torch.arange(12.0)[:, None].expand(-1, 6), torch.zeros(3, 6), 100 + torch.arange(5.0)[:, None].expand(-1, 6)]
-    made = cut(Recordings(series, torch.tensor([4, 5, 6]), torch.tensor([0, 1, 2]), torch.tensor([1, 0, 1])), 4, 2)
+    made = cut_windows(Recordings(series, torch.tensor([4, 5, 6]), torch.tensor([0, 1, 2]), torch.tensor([1, 0, 1])), 4, 2)
     assert made.inputs.shape == (6, 6, 4)
     assert made.inputs[1, 0].tolist() == [2, 3, 4, 5] and made.inputs[5, 3].tolist() == [100, 101, 102, 103]
     assert made.labels.tolist() == [4] * 5 + [6] and made.people.tolist() == [0] * 5 + [2]
@@ -57,5 +57,5 @@ def test_nothing_is_unpickled(tmp_path):
 def test_refusals(length, step, message):
     one = Recordings([torch.zeros(9, 6)], *(torch.zeros(1).long() for _ in range(3)))
     with pytest.raises(ValueError) as error:
-        cut(one, length, step)
+        cut_windows(one, length, step)
     assert message in str(error.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tutorlib.data.driving import drive
+from tutorlib.data.driving import drive_cars
 from tutorlib.records import run_of
 
 ROOT = Path(__file__).parents[2] / "experiments"
@@ -62,7 +62,7 @@ def test_runs_are_those_of_the_record(program, record, arm):
     found = next(run for run in record["runs"] if run["arm"] == arm and run["seed"] == 1)
     tracks = program["test_tracks"]()
     driver = program["driver_of"](run_of(program["Run"], found))
-    wheel = drive(tracks, program["MINUTE"], torch.Generator().manual_seed(9), driver)
+    wheel = drive_cars(tracks, program["MINUTE"], torch.Generator().manual_seed(9), driver)
     assert int(wheel.crashed.sum()) == pytest.approx(found["crashed"], abs=6)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tutorlib.data.driving import draw_tracks, drive
+from tutorlib.data.driving import draw_tracks, drive_cars
 from tutorlib.training import imitation
 from tutorlib.training.imitation import clone, dagger, driver_network, labeled_frames
 
@@ -13,7 +13,7 @@ def dice(seed=0):
 
 
 def test_frames_come_once_and_from_the_road_only():
-    driven = drive(draw_tracks(4, dice()), 100, dice(), lambda seen: seen.new_zeros(len(seen)))
+    driven = drive_cars(draw_tracks(4, dice()), 100, dice(), lambda seen: seen.new_zeros(len(seen)))
     on_the_road = int(driven.alive.sum())
     seen, right = labeled_frames(driven, on_the_road, dice())
     assert on_the_road < 400 and len(right.unique()) > 0.9 * on_the_road
@@ -42,9 +42,9 @@ def test_dagger_asks_equally_in_each_round_and_drives_itself_from_the_second(mon
 
     def watched(tracks, steps, generator, driver=None, **world):
         drivers.append(driver)
-        return drive(tracks, steps, generator, driver, **world)
+        return drive_cars(tracks, steps, generator, driver, **world)
 
-    monkeypatch.setattr(imitation, "drive", watched)
+    monkeypatch.setattr(imitation, "drive_cars", watched)
     monkeypatch.setattr(imitation, "labeled_frames",
                         lambda driven, number, g: asked.append(number) or labeled_frames(driven, number, g))
     monkeypatch.setattr(imitation, "clone", lambda x, y, g: learned.append(len(y)) or clone(x, y, g, steps=5))
@@ -63,7 +63,7 @@ def test_the_network_reads_pictures():
 def test_the_clone_leaves_the_road_and_the_corrected_one_stays():
     torch.manual_seed(0)
     tracks, test = draw_tracks(20, dice()), draw_tracks(50, dice(99))
-    cloned = clone(*labeled_frames(drive(tracks, 300, dice()), 1000, dice()), dice())
+    cloned = clone(*labeled_frames(drive_cars(tracks, 300, dice()), 1000, dice()), dice())
     corrected = dagger(tracks, 1000, dice())
-    left = [drive(test, 600, dice(9), driver).crashed.double().mean().item() for driver in (cloned, corrected)]
+    left = [drive_cars(test, 600, dice(9), driver).crashed.double().mean().item() for driver in (cloned, corrected)]
     assert left[0] > left[1] + 0.25

@@ -71,7 +71,7 @@ def _numbers(text: str, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(bytearray(text.encode("latin1")), dtype=dtype).clone()
 
 
-def cut(recordings: Recordings, length: int, step: int) -> Windows:
+def cut_windows(recordings: Recordings, length: int, step: int) -> Windows:
     """The windows of `length` readings, a new one every `step`; what is left over at the end of a recording is dropped.
 
     Raises ValueError for a length below 2, a step below 1, and where no recording is so long.

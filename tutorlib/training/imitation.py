@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tutorlib.data.driving import AHEAD, ASIDE, Drive, drive
+from tutorlib.data.driving import AHEAD, ASIDE, Drive, drive_cars
 
 Driver = Callable[[Tensor], Tensor]
 
@@ -54,13 +54,13 @@ def dagger(tracks: Tensor, labels: int, generator: torch.Generator, *, rounds: i
     """Ask the expert about frames of the learner's own drives, add them to all before, and clone again (Ross et al. 2011).
 
     The expert drives in the first round. Of `labels` answers in all each round gets an equal part, drawn from `steps` tenths of
-    a second on the tracks (N, 300, 2); `world` goes to `drive`. Raises ValueError for fewer labels than rounds.
+    a second on the tracks (N, 300, 2); `world` goes to `drive_cars`. Raises ValueError for fewer labels than rounds.
     """
     if not 1 <= rounds <= labels:
         raise ValueError(f"rounds must lie in [1, labels], got {rounds} with {labels} labels")
     driver, pictures, angles = None, [], []
     for _ in range(rounds):
-        driven = drive(tracks, steps, generator, driver, **world)
+        driven = drive_cars(tracks, steps, generator, driver, **world)
         seen, right = labeled_frames(driven, labels // rounds, generator)
         pictures.append(seen)
         angles.append(right)
