@@ -44,8 +44,8 @@ CONTENT_FREE = "N/A", "[MASK]", ""
 DRAWS, LABELS = (0, 1, 2), 50  # the labels of fine_tune_minilm.py
 ASKED, ELSEWHERE = 500, 300  # test sentences; of another part
 CHOOSE = 150  # development sentences on which the wording for all that follows is chosen
-SHOTS, ORDERS, SHOWN = (2, 8, 16), (1, 2, 3), 150  # test sentences
-LONGER = 100
+SHOTS, ORDERS, SHOWN = (2, 8, 16), (1, 2, 3), 100  # test sentences
+LONGER = 60
 ADAPTER = {"rank": 8, "rate": 2e-3, "steps": 300}
 PENALTIES = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2
 SENTENCE = (r"(It|There|He|She)['’]s |(It|There|This) (is|was|has|\w+s) |(The|This) \w+( \w+)? (is|are|was|were|has) |"
@@ -61,8 +61,9 @@ FORMS = {"plain": ("{} is {}.", False), "not": ("{} is not {}.", True), "isn't":
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
-    path = parser.parse_args().record
-    asker = Asker()
+    parser.add_argument("--parts", nargs="+", help="only these (default: all)")
+    options = parser.parse_args()
+    path, asker = options.record, Asker()
     record = open_record(path, lambda: {**surroundings(), "wordings": WORDINGS, "seconds": {}})
     parts = {"first_scores": asker.first_scores, "wording": asker.wording, "zero_shot": asker.zero_shot,
              "content_free": asker.content_free, "negation": asker.negation, "known": asker.known, "counting": asker.counting,
@@ -70,7 +71,7 @@ def main() -> None:
              "shots": lambda: asker.shots(record["wording"]["chosen"]),
              "fine_tuned": lambda: asker.fine_tuned(path.with_suffix(".safetensors"))}
     for name, part in parts.items():
-        if name not in record:
+        if name not in record and name in (options.parts or parts):
             start = time.process_time()
             record[name] = part()
             record["seconds"][name] = round(time.process_time() - start, 1)
