@@ -14,7 +14,7 @@ import re
 import runpy
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -42,9 +42,9 @@ WORDINGS = {
 }
 CONTENT_FREE = "N/A", "[MASK]", ""
 DRAWS, LABELS = (0, 1, 2), 50  # the labels of fine_tune_minilm.py
-ASKED, ELSEWHERE = 500, 300  # test sentences; of another part
+ASKED, ELSEWHERE = 500, 250  # test sentences; of another part
 CHOOSE = 150  # development sentences on which the wording for all that follows is chosen
-SHOTS, ORDERS, SHOWN = (2, 8, 16), (1, 2, 3), 100  # test sentences
+SHOTS, ORDERS, SHOWN = (2, 8), (1, 2), 100  # test sentences
 LONGER = 60
 ADAPTER = {"rank": 8, "rate": 2e-3, "steps": 300}
 PENALTIES = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2
@@ -65,7 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     path, asker = options.record, Asker()
     record = open_record(path, lambda: {**surroundings(), "wordings": WORDINGS, "seconds": {}})
-    parts = {"first_scores": asker.first_scores, "wording": asker.wording, "zero_shot": asker.zero_shot,
+    parts = {"first_scores": asker.first_scores, "wording": asker.wording,
+             **{f"zero-shot {name}": partial(asker.zero_shot, name) for name in WORDINGS},
              "content_free": asker.content_free, "negation": asker.negation, "known": asker.known, "counting": asker.counting,
              "chosen": lambda: asker.elsewhere(record["wording"]["chosen"]), "longer": asker.longer,
              "shots": lambda: asker.shots(record["wording"]["chosen"]),
@@ -128,8 +129,8 @@ class Asker:
         areas = {name: round(area_under_roc(torch.tensor(self.ask(name, texts_of(some))), labels), 4) for name in WORDINGS}
         return {"areas": areas, "chosen": max(areas, key=areas.get)}
 
-    def zero_shot(self) -> dict:
-        return {name: self.ask(name, texts_of(self.data.test[:ASKED])) for name in WORDINGS}
+    def zero_shot(self, wording: str) -> list[float]:
+        return self.ask(wording, texts_of(self.data.test[:ASKED]))
 
     def labeled(self, size: int, draw: int) -> list[Sentence]:
         """Those that fine_tune_minilm.py learns from; the smaller draw is a part of the larger."""

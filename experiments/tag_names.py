@@ -39,7 +39,7 @@ class Run(NamedTuple):
     draw: int
 
 
-RUNS = [Run("MiniLM", 100, 0), Run("MiniLM", 1000, 0), Run("fresh weights", 1000, 0)]
+RUNS = [Run("MiniLM", 100, 0), Run("fresh weights", 100, 0), Run("MiniLM", 1000, 0)]
 
 
 def main() -> None:
