@@ -40,7 +40,7 @@ def test_astray_counts_frames_aside_and_frames_lost(program):
     found = program["judged"](lambda seen: seen.new_zeros(len(seen)))
     assert found["crashed"] == 100 and found["left"][-1] == 1 and found["response"] == [0] * 5
     steps = torch.tensor(found["astray"]).diff()
-    assert (steps[-10:] == 20).all() and (steps <= 20).all()
+    assert (steps[-10:] - 20).abs().max() < 1e-3 and steps.max() < 20 + 1e-3
 
 
 def test_the_expert_answers_itself(program):
