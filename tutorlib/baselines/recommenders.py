@@ -72,7 +72,7 @@ class Transitions:
 class Factorization:
     """User times item, fitted to what was chosen and, less, to all that was not (Hu, Koren and Volinsky 2008): implicit ALS.
 
-    Minimizes sum of c_uj (r_uj - x_u . y_j)^2 + penalty * (|x|^2 + |y|^2), r = 1 where chosen, else 0, and the confidence
+    Minimizes sum of c_uj (r_uj - x_u . y_j)^2 + penalty * (x . x + y . y), r = 1 where chosen, else 0, and the confidence
     c = 1 + weight * r, alternately over users and items, each a least-squares problem with a closed form. A history that was
     not trained on gets its x by the same formula.
     """
@@ -99,7 +99,7 @@ class Factorization:
 
 
 def least_squares(chosen: Tensor, fixed: Tensor, weight: float, penalty: float) -> Tensor:
-    """For each row of `chosen` (R, C) of 0 and 1 the x that minimizes sum of (1 + weight r) (r - x . fixed)^2 + penalty |x|^2.
+    """For each row of `chosen` (R, C) of 0 and 1 the x that minimizes sum of (1 + weight r) (r - x . fixed)^2 + penalty x . x.
 
     fixed (C, factors) -> (R, factors): x = (Y'Y + weight sum_chosen y y' + penalty 1)^-1 (1 + weight) sum_chosen y.
     """

@@ -14,7 +14,7 @@ from tutorlib.evaluation.risk import calibration_bins
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 10) -> float:
     """The mean distance between what is said and what was, over groups that are equally large up to one.
 
-        sum over groups of  n_g / N * |mean probability - share of events|
+        sum over groups of  n_g / N * abs(mean probability - share of events)
 
     probabilities (N,) of an event, labels (N,) of 0 and 1 (Naeini et al. 2015, with groups of equal number). Raises what
     `calibration_bins` raises.
