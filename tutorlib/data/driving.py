@@ -45,7 +45,7 @@ class Drive(NamedTuple):
 
     @property
     def crashed(self) -> Tensor:
-        """(N,): whether the car ever left the road."""
+        """Whether each car ever left the road, (N,)."""
         return ~self.alive[-1] | (self.offset[-1].abs() > HALF_WIDTH)
 
 

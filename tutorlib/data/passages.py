@@ -36,12 +36,12 @@ class Passage(NamedTuple):
 
     @property
     def body(self) -> str:
-        """What a reader reads: the text, of a glossary's entry without the term in front."""
+        """The text as it is read; of a glossary entry without the term in front."""
         return self.text.split(": ", 1)[1] if self.page == "book/glossary" else self.text
 
     @property
     def searched(self) -> str:
-        """What a search reads: the heading, then the text."""
+        """The heading, then the text, as a search reads them."""
         return self.text if self.page == "book/glossary" else f"{self.heading}. {self.text}"
 
 
