@@ -49,6 +49,15 @@ def test_compensation_is_better_and_three_bits_follow_the_parabola(record):
     assert three["more"] == pytest.approx(four["more"] * (15 / 7)**2, rel=0.25)
 
 
+def test_training_brings_half_of_a_cut_back_and_costs_where_nothing_was_cut(record):
+    def mean(*row):
+        return sum(run["more"] for run in of(record, *row)) / len(of(record, *row))
+
+    cut = mean("pruning", "magnitude", 0.8)
+    assert len(of(record, "mended", "at once", 0.8)) == 3 and mean("mended", "nothing", 0.0) > 0.03
+    assert 0.4 * cut < mean("mended", "at once", 0.8) < mean("mended", "schedule", 0.8) < 0.65 * cut
+
+
 def test_the_drawing_shows_the_record(record):
     drawing = ElementTree.parse(ROOT / "book" / "drawings" / "comp-two.svg")
     shown = [line.text for line in drawing.iter() if line.get("data-of") == "perplexity"]
