@@ -127,4 +127,4 @@ def test_the_page_quotes_what_each_number_of_the_cure_does_alone(asker, record, 
 def test_few_sentences_negate_an_adjective_of_the_pairs(asker, program):
     adjectives = "|".join((*program["KIND"], *program["UNKIND"]))
     assert sum(re.search(rf"(\bnot|n['’]t) ({adjectives})\b", sentence.text.lower()) is not None
-               for sentence in asker.data.train) == 12
+               for sentence in asker.data.train) == 11
