@@ -1,5 +1,6 @@
 """The record of asking SmolLM2 about sentiment: its first answers, its examples and pairs come out again."""
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -99,3 +100,31 @@ def test_the_drawing_shows_the_record(asker, record, program):
             runs = old(labeled, kind, int(which), "test").values()
             share = torch.stack(list(runs))[:, :len(gold)].mean().item()
         assert f"{100 * share:.0f} %" == text, key
+
+
+def test_the_page_quotes_what_each_number_of_the_cure_does_alone(asker, record, program):
+    """Temperature and shift, either, both: 10.4, 9.7, 5.1; and an answer of two tokens beside one of one."""
+    from tutorlib.evaluation.calibration import expected_calibration_error, fit_temperature
+
+    def labels(sentences):
+        return torch.tensor([sentence.label for sentence in sentences])
+
+    gold, develop = labels(asker.data.test[:program["ASKED"]]), labels(asker.data.development[:program["ELSEWHERE"]])
+    scores = torch.tensor(record["zero-shot sentiment"]).double()
+    tuned_on = torch.tensor(record["chosen"]["development"]).double()
+    shifts = torch.linspace(-2, 2, 401).double()
+    losses = torch.nn.functional.softplus((shifts[:, None] - tuned_on) * (2 * develop - 1)).mean(1)
+    found = [*(fit_temperature(tuned_on, develop, shift=shift) for shift in (False, True)), (1.0, shifts[losses.argmin()])]
+    errors = [100 * expected_calibration_error(((scores - b) / temperature).sigmoid(), gold) for temperature, b in found]
+    assert errors == pytest.approx([10.4, 5.1, 9.7], abs=0.1)
+
+    longer = {answer: torch.tensor(logs) for answer, logs in record["longer"].items()}
+    assert longer[" not positive"].mean().item() == pytest.approx(-12.9, abs=0.05)
+    assert longer[" negative"].mean().item() == pytest.approx(-6.0, abs=0.05)
+    assert not (longer[" not positive"] > longer[" negative"]).any()
+
+
+def test_few_sentences_negate_an_adjective_of_the_pairs(asker, program):
+    adjectives = "|".join((*program["KIND"], *program["UNKIND"]))
+    assert sum(re.search(rf"(\bnot|n['’]t) ({adjectives})\b", sentence.text.lower()) is not None
+               for sentence in asker.data.train) == 11
