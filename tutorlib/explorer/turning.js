@@ -26,15 +26,15 @@ function turning(root, {query, key, degrees, places}) {
   draw();
 
   function line([x, y], className, name) {
-    const scale = 0.85 * SIZE / Math.max(query, key), [X, Y] = [x * scale, -y * scale];
+    const scale = 0.8 * SIZE / Math.max(query, key), [X, Y] = [x * scale, -y * scale], far = 1 + 18 / Math.hypot(X, Y);
     return `<line class="${className}" x2="${X.toFixed(1)}" y2="${Y.toFixed(1)}"/><circle class="${className}" cx="${X.toFixed(1)}" cy="${Y.toFixed(1)}" r="4"/>` +
-      `<text x="${(X * 1.12).toFixed(1)}" y="${(Y * 1.12 + 4).toFixed(1)}" text-anchor="middle">${name}</text>`;
+      `<text x="${(X * far).toFixed(1)}" y="${(Y * far + 4).toFixed(1)}" text-anchor="middle">${name}</text>`;
   }
 
   function draw() {
     const q = hand(query, at.m, at.degrees), k = hand(key, at.n, at.degrees), product = q[0] * k[0] + q[1] * k[1];
     root.found = {query: q, key: k, product};
-    picture.innerHTML = `<circle r="${(0.85 * SIZE).toFixed(0)}" class="face"/>${line(q, "query", "query")}${line(k, "key", "key")}`;
+    picture.innerHTML = `<circle r="${(0.8 * SIZE).toFixed(0)}" class="face"/>${line(q, "query", "query")}${line(k, "key", "key")}`;
     said.textContent = `Distance ${at.m - at.n}, ${(at.m - at.n) * at.degrees}° apart: the product is ${product.toFixed(2)}.`;
   }
 }
