@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 ROOT = Path(__file__).resolve().parents[2]
-NODE = "document.querySelector('.gpt-explorer')"
+NODE = "document.querySelector('.gpt-explorer:not(.widget)')"
 TOKENS = [5, 300, 799, 12, 1023, 64]
 
 

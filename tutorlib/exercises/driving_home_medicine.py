@@ -1,5 +1,4 @@
 """Exercises of the chapter on driving, home and medicine."""
-import math
 
 import torch
 
@@ -14,13 +13,13 @@ def possible_rates(events, trials):
     z, rate = 1.96, events / trials
     middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     inside = rate * (1 - rate) / trials + z**2 / (4 * trials**2)
-    reach = z * math.sqrt(inside) / (1 + z**2 / trials)
+    reach = z * inside**0.5 / (1 + z**2 / trials)
     return middle - reach, middle + reach
 
 
 def two_errors(events, trials):
     rate = events / trials
-    reach = 1.96 * math.sqrt(rate * (1 - rate) / trials)
+    reach = 1.96 * (rate * (1 - rate) / trials) ** 0.5
     return rate - reach, rate + reach
 
 
@@ -28,13 +27,13 @@ def one_error(events, trials):
     z, rate = 1.0, events / trials
     middle = (rate + z**2 / (2 * trials)) / (1 + z**2 / trials)
     inside = rate * (1 - rate) / trials + z**2 / (4 * trials**2)
-    reach = z * math.sqrt(inside) / (1 + z**2 / trials)
+    reach = z * inside**0.5 / (1 + z**2 / trials)
     return middle - reach, middle + reach
 
 
 def not_divided(events, trials):
     z, rate = 1.96, events / trials
-    reach = z * math.sqrt(rate * (1 - rate) / trials + z**2 / (4 * trials**2))
+    reach = z * (rate * (1 - rate) / trials + z**2 / (4 * trials**2)) ** 0.5
     middle = rate + z**2 / (2 * trials)
     return middle - reach, middle + reach
 
