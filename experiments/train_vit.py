@@ -29,6 +29,7 @@ from tutorlib.data.pairs import draw_pairs
 from tutorlib.data.photographs import MEAN, STD
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.layers import BatchNorm, ConvNorm, encoder_layer
+from tutorlib.minimum import minimize
 from tutorlib.models import MobileNetV2, ResNet, ViT, ViTConfig
 from tutorlib.models.vit import patches
 from tutorlib.pretrained import load
@@ -580,18 +581,12 @@ def linear(data: Images, test: Images, penalty: float) -> float:
     scale = (data.images.flatten(1) - mean).std()  # one number for all inputs
     inputs, others = ((part.images.flatten(1) - mean) / scale for part in (data, test))
     weight = torch.zeros(inputs.size(1) + 1, 10, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
 
     def logits(x: Tensor) -> Tensor:
         return x @ weight[:-1] + weight[-1]  # (n, 10)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(logits(inputs), data.labels) + penalty * weight[:-1].square().sum() / 2
-        value.backward()
-        return value
-
-    optimizer.step(closure)
+    minimize(lambda: F.cross_entropy(logits(inputs), data.labels) + penalty * weight[:-1].square().sum() / 2, [weight],
+             iterations=100)
     return (logits(others).argmax(-1) == test.labels).double().mean().item()
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.arguments import check_counts
+from tutorlib.minimum import minimize
 
 
 class BagOfWords:
@@ -71,13 +72,6 @@ def logistic_regression(features: Tensor, labels: Tensor, penalty: float, iterat
     features, targets = features.double(), labels.double()
     weights = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, bias], max_iter=iterations, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(features @ weights + bias, targets) + penalty * weights.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+    minimize(lambda: F.binary_cross_entropy_with_logits(features @ weights + bias, targets) + penalty * weights.square().sum(),
+             [weights, bias], iterations=iterations)
     return weights.detach(), bias.detach()

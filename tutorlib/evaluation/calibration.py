@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.evaluation.risk import calibration_bins
+from tutorlib.minimum import minimize
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 10) -> float:
@@ -40,15 +41,8 @@ def fit_temperature(scores: Tensor, labels: Tensor, *, shift: bool = False) -> t
     scale = scores.std().clamp(min=1e-9)
     slope, offset = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))  # ln of the slope; b
     moved = [slope, offset] if shift else [slope]
-    optimizer = torch.optim.LBFGS(moved, max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits((scores / scale - offset) * slope.exp(), targets)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
+    minimize(lambda: F.binary_cross_entropy_with_logits((scores / scale - offset) * slope.exp(), targets), moved,
+             tolerance=1e-9)
     return (scale * (-slope).exp()).item(), (offset * scale).item()
 
 

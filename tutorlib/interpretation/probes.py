@@ -1,10 +1,10 @@
 """Linear probes: what can be read from states, which is not what the model reads (Alain and Bengio 2017)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tutorlib.arguments import check_counts
+from tutorlib.minimum import minimize
 
 
 class LinearProbe:
@@ -26,17 +26,11 @@ class LinearProbe:
         inputs = (states - self.mean) / self.scale
         self.weight = inputs.new_zeros(num_classes, states.size(1), requires_grad=True)  # (C, D)
         self.bias = inputs.new_zeros(num_classes, requires_grad=True)  # (C,)
-        optimizer = torch.optim.LBFGS([self.weight, self.bias], max_iter=200, tolerance_grad=1e-7,
-                                      line_search_fn="strong_wolfe")
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(inputs @ self.weight.T + self.bias, labels) + penalty / 2 * self.weight.square().sum()
-            loss.backward()
-            return loss
+        def loss() -> Tensor:
+            return F.cross_entropy(inputs @ self.weight.T + self.bias, labels) + penalty / 2 * self.weight.square().sum()
 
-        with torch.enable_grad():
-            optimizer.step(closure)
+        minimize(loss, [self.weight, self.bias])
         self.weight, self.bias = self.weight.detach(), self.bias.detach()
 
     def __call__(self, states: Tensor) -> Tensor:
