@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tutorlib.data.driving import ASIDE, HALF_WIDTH, Cars, draw_tracks, drive_cars, expert, look, start_cars
 from tutorlib.device import seed_everything
-from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
+from tutorlib.records import complete, open_record, rounded, surroundings
 from tutorlib.training.imitation import clone, dagger, labeled_frames
 
 LEARN, TEST, MINUTE, TAPE = 20, 100, 600, 300  # tracks, tracks, frames of a drive and of a demonstration
@@ -131,12 +131,7 @@ def main() -> None:
     record = open_record(path, lambda: {
         "settings": {"learn": LEARN, "test": TEST, "frames": MINUTE, "tape": TAPE, "close": CLOSE, "astray": ASTRAY,
                      "shown": [*SHOWN], "sides": SIDES}, **surroundings(), "runs": []})
-    planned = runs()
-    for run in missing(planned, record):
-        record["runs"].append(perform(run))
-        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
-        write_record(path, record)
-        print(run, flush=True)
+    complete(path, record, runs(), perform)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.digits import load_digits, pooled
 from tutorlib.models import MLP
-from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
+from tutorlib.records import complete, open_record, rounded, surroundings
 from tutorlib.training.augmentation import turn
 
 SIZES, SEEDS = (196, 64, 10), (0, 1, 2)
@@ -575,12 +575,7 @@ def main() -> None:
                      "rate": RATE, "window": WINDOW, "channels": CHANNELS, "epochs": EPOCHS, "thresholds": THRESHOLDS,
                      "afresh_steps": AFRESH_STEPS, "offsets": OFFSETS, "dial": DIAL},
         **surroundings(), "runs": []})
-    planned = runs()
-    for run in missing(planned, record):
-        record["runs"].append(perform(run))
-        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
-        write_record(path, record)
-        print(run, flush=True)
+    complete(path, record, runs(), perform)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tutorlib.data.physiotherapy import EXERCISES, SENSORS, Windows, cut_windows, load_physiotherapy
 from tutorlib.device import seed_everything
-from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
+from tutorlib.records import complete, open_record, rounded, surroundings
 
 LENGTH, STRIDE, FOLDS, EPOCHS, BATCH, RATE = 200, 100, 10, 8, 64, 3e-3
 
@@ -93,12 +93,7 @@ def main() -> None:
     path = parser.parse_args().record
     record = open_record(path, lambda: {"settings": {"length": LENGTH, "stride": STRIDE, "epochs": EPOCHS, "batch": BATCH,
                                                      "rate": RATE}, **surroundings(), "runs": []})
-    planned = runs()
-    for run in missing(planned, record):
-        record["runs"].append(perform(run))
-        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
-        write_record(path, record)
-        print(run, flush=True)
+    complete(path, record, runs(), perform)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tutorlib.data.digits import load_digits, pooled
 from tutorlib.evaluation.attacks import confidence, membership_ratio
 from tutorlib.evaluation.classification import accuracy
 from tutorlib.models import MLP
-from tutorlib.records import missing, open_record, rounded, run_of, surroundings, write_record
+from tutorlib.records import complete, open_record, rounded, surroundings, write_record
 from tutorlib.training.federated import Client, average, deal, federate, local_update
 from tutorlib.training.privacy import epsilon, noise_for, per_sample_gradients, private_gradient, train_privately
 
@@ -244,12 +244,7 @@ def main() -> None:
                 "cut_stopped": CUT_STOPPED, "often": OFTEN}
     record = open_record(path, lambda: {"settings": settings, **surroundings(), "runs": []})
     record["settings"] = settings
-    planned = runs()
-    for run in missing(planned, record):
-        record["runs"].append(perform(run))
-        record["runs"].sort(key=lambda found: planned.index(run_of(Run, found)))
-        write_record(path, record)
-        print(run, flush=True)
+    complete(path, record, runs(), perform)
     if "worst" not in record:
         record["worst"] = {target: round(worst_case(float(target)), 4) for target in ("30", "8", "1")}
         write_record(path, record)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
+from tutorlib.records import complete, load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
 
 
 class Run(NamedTuple):
@@ -60,3 +60,17 @@ def test_runs_that_a_record_lacks_in_the_order_they_are_planned():
     assert run_of(Run, record["runs"][0]) == Run("x", 1)
     assert missing(planned, record) == [Run("y", 1), Run("x", 0)]
     assert missing(planned, {"runs": []}) == planned and missing([], record) == []
+
+
+def test_what_is_missing_is_done_kept_at_once_and_stands_in_the_plans_order(tmp_path, capsys):
+    path, planned = tmp_path / "a.json", [Run("a", 0), Run("a", 1), Run("b", 0)]
+    record, done = {"runs": [{"arm": "a", "seed": 1, "score": 9}]}, []
+
+    def perform(run: Run) -> dict:
+        done.append(run)
+        return run._asdict() | {"score": len(open_record(path, dict).get("runs", []))}  # what was kept before
+
+    complete(path, record, planned, perform)
+    assert done == [Run("a", 0), Run("b", 0)]
+    assert [(run["arm"], run["seed"], run["score"]) for run in record["runs"]] == [("a", 0, 0), ("a", 1, 9), ("b", 0, 2)]
+    assert open_record(path, dict) == record and str(Run("b", 0)) in capsys.readouterr().out

@@ -40,6 +40,15 @@ def missing(planned: Sequence[R], record: dict) -> list[R]:
     return [run for run in planned if all(run_of(type(run), found) != run for found in record["runs"])]
 
 
+def complete(path: Path, record: dict, planned: Sequence[R], perform: Callable[[R], dict]) -> None:
+    """Perform the planned runs that the record lacks, each kept at once at its place in the plan, and named when it is done."""
+    for run in missing(planned, record):
+        record["runs"].append(perform(run))
+        record["runs"].sort(key=lambda found: planned.index(run_of(type(run), found)))
+        write_record(path, record)
+        print(run, flush=True)
+
+
 def rounded(value: Any, digits: int = 4) -> Any:
     """The numbers of dictionaries, lists and tuples, however deep, rounded to so many digits; a tuple becomes a list."""
     if isinstance(value, dict):
