@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 
 from tutorlib.compression.int8 import packed
-from tutorlib.explorer.widgets import read_file
+from tutorlib.explorer.widgets import read_file, script_of
 from tutorlib.models import GPT
 from tutorlib.text.bpe import GPT2_PATTERN, BytePairTokenizer, to_visible
 
@@ -45,9 +45,7 @@ class Explorer:
 
     def script(self, target: str) -> str:
         """The JavaScript that makes the element with the id `target` an explorer."""
-        data = json.dumps(self.data, ensure_ascii=False).replace("</", "<\\/")
-        code = "\n".join(read_file(name) for name in PARTS)
-        return f'(() => {{\n{code}\nexplore(document.getElementById("{target}"), {data});\n}})();'
+        return script_of(PARTS, "explore", target, self.data)
 
     def html(self, target: str) -> str:
         """The element that the script fills, with its style; what it says is shown where no script runs."""

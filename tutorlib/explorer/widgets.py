@@ -24,12 +24,10 @@ class Widget:
         return f"Widget {self.name!r}: {self.about}"
 
     def _repr_html_(self) -> str:
-        data = json.dumps(self.data, ensure_ascii=False).replace("</", "<\\/")
-        target = f"{self.name}-{hashlib.sha256(data.encode()).hexdigest()[:8]}"
-        code = "\n".join(read_file(name) for name in ("parts.js", f"{self.name}.js"))
+        target = f"{self.name}-{hashlib.sha256(_as_literal(self.data).encode()).hexdigest()[:8]}"
         return (f'<style>{read_file("explorer.css")}</style>\n<div class="gpt-explorer widget" id="{target}" role="group" '
                 f'aria-label="{self.about}">Here is something to move; it needs JavaScript.</div>\n'
-                f'<script>(() => {{\n{code}\n{self.name}(document.getElementById("{target}"), {data});\n}})();</script>')
+                f"<script>{script_of(('parts.js', f'{self.name}.js'), self.name, target, self.data)}</script>")
 
 
 def attention_by_hand(words: Sequence[str], queries: Tensor, keys: Tensor, values: Tensor, division: float = 1.0) -> Widget:
@@ -70,6 +68,17 @@ def turning(query: float, key: float, degrees: float, places: int = 12) -> Widge
     if places < 3:
         raise ValueError(f"places must be 3 at least, got {places}")
     return Widget("turning", "Two hands that turn", {"query": query, "key": key, "degrees": degrees, "places": places})
+
+
+def script_of(files_: Sequence[str], function: str, target: str, data: dict) -> str:
+    """JavaScript that calls a function of these files with the element whose id is `target`, and with the data."""
+    code = "\n".join(read_file(name) for name in files_)
+    return f'(() => {{\n{code}\n{function}(document.getElementById("{target}"), {_as_literal(data)});\n}})();'
+
+
+def _as_literal(data: dict) -> str:
+    """The data as JavaScript that may stand in a page: no tag ends within it."""
+    return json.dumps(data, ensure_ascii=False).replace("</", "<\\/")
 
 
 def read_file(name: str) -> str:
