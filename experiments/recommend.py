@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from tutorlib.baselines.recommenders import Factorization, Neighbors, Popularity, Transitions
 from tutorlib.data.batches import ShuffledBatches
 from tutorlib.data.interactions import Clicks, World, WorldConfig, fill_left
-from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits_at, sampled_ranks, target_ranks
+from tutorlib.evaluation.comparison import bootstrap_error
+from tutorlib.evaluation.ranking import discounted_gains, gini, hits_at, sampled_ranks, target_ranks
 from tutorlib.models import SASRec, SASRecConfig
 from tutorlib.records import missing, open_record, rounded, surroundings, write_record
 from tutorlib.training import train, warmup_cosine
@@ -116,7 +117,7 @@ def judged(scores: Tensor, targets: Tensor, histories: Tensor, seed: int, known:
         absent = others.nonzero().T.expand(len(targets), -1)  # (B, items that are not known)
         excluded = torch.cat([histories, absent.where(absent != targets[:, None], 0)], 1)
     full, sampled = target_ranks(scores, targets, excluded), sampled_ranks(scores, targets, excluded, 100, dice)
-    return {"hr": hits_at(full, 10).mean().item(), "error": bootstrap_error(hits_at(full, 10), dice),
+    return {"hr": hits_at(full, 10).mean().item(), "error": bootstrap_error(hits_at(full, 10), dice, 1000),
             "ndcg": discounted_gains(full, 10).mean().item(), "mrr": (1 / full).mean().item(),
             "sampled": hits_at(sampled, 10).mean().item(), "sampled ndcg": discounted_gains(sampled, 10).mean().item()}
 

@@ -86,7 +86,7 @@ def test_each_class_keeps_its_number():
     (lambda: bootstrap_interval(area_under_roc, P, Y, repeats=3), "repeats must be at least 20, got 3"),
     (lambda: sensitivity_specificity(P, Y[:3], 0.5), "probabilities and labels must both be (N,), got (6,) and (3,)"),
     (lambda: sensitivity_specificity(P, Y + 1, 0.5), "labels must be 0 or 1, got 1 to 2"),
-    (lambda: sensitivity_specificity(P, 0 * Y, 0.5), "labels must hold both 0 and 1, got 6 of one kind"),
+    (lambda: sensitivity_specificity(P, 0 * Y, 0.5), "labels must hold both 0 and 1, got 6 and 0"),
     (lambda: expected_cost(P, Y, 0.5, miss=-1), "miss and alarm must not be negative, got -1 and 1.0"),
     (lambda: expected_cost(P, Y, 0.5, miss=1, rate=2), "rate must lie in [0, 1], got 2"),
     (lambda: cheapest_threshold(0), "miss and alarm must be positive, got 0 and 1.0"),

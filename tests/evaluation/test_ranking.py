@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
 
-from tutorlib.evaluation.ranking import bootstrap_error, discounted_gains, gini, hits_at, sampled_ranks, target_ranks
+from tutorlib.evaluation.comparison import bootstrap_error
+from tutorlib.evaluation.ranking import discounted_gains, gini, hits_at, sampled_ranks, target_ranks
 
 
 def drawn(seed, users=7, items=9):

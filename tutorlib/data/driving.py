@@ -141,7 +141,7 @@ def expert(cars: Cars, middles: Tensor) -> Tensor:
 
 
 def drive_cars(middles: Tensor, steps: int, generator: torch.Generator, driver: Callable[[Tensor], Tensor] | None = None, *,
-          blur: float = 0.3, sun: float = 0.1, wind: float = 0.005, nudge: float = 0.0) -> Drive:
+               blur: float = 0.3, sun: float = 0.1, wind: float = 0.005, nudge: float = 0.0) -> Drive:
     """Let N cars go round their tracks (N, 300, 2) for so many tenths of a second, and ask the expert at every step.
 
     `driver` maps pictures (N, 8, 9) to angles (N,); None is the expert itself. `blur` is the spread of the noise on a pixel,

@@ -10,10 +10,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import NamedTuple
 
-from tutorlib.data.bible import Verse, load_verses
+from tutorlib.data.bible import HELD_OUT_EVERY, load_verses
 
 KIND = "NAME"
-TEST_EVERY = 10  # each tenth chapter, as in `load_bible`
 NEVER = "I", "O"  # written so for another reason
 
 
@@ -42,13 +41,9 @@ def load_names() -> Names:
     tagged = [TaggedVerse([word.lower() for word in words], name_tags(words, mostly)) for words in cut]
     places = dict.fromkeys((verse.book, verse.chapter) for verse in verses)
     number = {place: count for count, place in enumerate(places, start=1)}
-    held_out = [_number(verse, number) % TEST_EVERY == 0 for verse in verses]
+    held_out = [number[verse.book, verse.chapter] % HELD_OUT_EVERY == 0 for verse in verses]
     return Names([verse for verse, out in zip(tagged, held_out, strict=True) if not out],
                  [verse for verse, out in zip(tagged, held_out, strict=True) if out])
-
-
-def _number(verse: Verse, number: dict[tuple[int, int], int]) -> int:
-    return number[verse.book, verse.chapter]
 
 
 def words_and_marks(text: str) -> list[str]:

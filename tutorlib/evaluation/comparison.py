@@ -84,6 +84,20 @@ def paired_bootstrap(first: Tensor, second: Tensor, times: int = 2000, *, level:
     return low, high
 
 
+def bootstrap_error(values: Tensor, generator: torch.Generator | None = None, draws: int = 2000) -> float:
+    """The standard error of the mean of values (B,), one a row: the spread of means over rows drawn with replacement.
+
+    Of a difference of two methods, pass the differences row by row. Without a `generator` the draws are the same each time.
+    Raises ValueError for fewer than two values or draws. (Efron 1979.)
+    """
+    if values.dim() != 1 or len(values) < 2 or draws < 2:
+        raise ValueError(f"values must have the shape (B,), B at least 2, and draws be at least 2, got {tuple(values.shape)} "
+                         f"and {draws}")
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    again = torch.randint(len(values), (draws, len(values)), generator=generator)  # (draws, B)
+    return values.double()[again].mean(1).std().item()
+
+
 def rows_needed(difference: float, disagreement: float, *, power: float = 0.8, level: float = 0.05) -> int:
     """How many rows show a true difference of two shares right at a two-sided `level`, with probability `power`.
 

@@ -7,6 +7,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from tutorlib.evaluation.risk import split_by_label
+
 
 def wilson_interval(events: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Between which rates so many events in independent trials leave room (Wilson 1927, the score interval).
@@ -31,7 +33,7 @@ def bootstrap_interval(measure: Callable[[Tensor, Tensor], float], scores: Tenso
     Events and non-events are each drawn with replacement, so that their numbers stay; the interval leaves equal shares of the
     draws on either side. Raises ValueError for other labels or shapes, a class without a case, and fewer than 20 repeats.
     """
-    _check(scores, labels)
+    split_by_label(scores, labels)
     if repeats < 20:
         raise ValueError(f"repeats must be at least 20, got {repeats}")
     groups = [(labels == value).nonzero()[:, 0] for value in (0, 1)]
@@ -49,9 +51,8 @@ def sensitivity_specificity(probabilities: Tensor, labels: Tensor, threshold: fl
 
     probabilities (N,), labels (N,). Raises ValueError for other labels or shapes and for a class without a case.
     """
-    _check(probabilities, labels)
-    alarm = probabilities >= threshold
-    return alarm[labels == 1].double().mean().item(), (~alarm)[labels == 0].double().mean().item()
+    events, others = split_by_label(probabilities, labels, "probabilities")
+    return (events >= threshold).double().mean().item(), (others < threshold).double().mean().item()
 
 
 def expected_cost(probabilities: Tensor, labels: Tensor, threshold: float, *, miss: float, alarm: float = 1.0,
@@ -88,16 +89,6 @@ def net_benefit(probabilities: Tensor, labels: Tensor, threshold: float) -> floa
     """
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
-    _check(probabilities, labels)
-    alarm = probabilities >= threshold
-    true, false = ((alarm & (labels == value)).double().mean().item() for value in (1, 0))
+    true, false = ((part >= threshold).sum().item() / len(labels)
+                   for part in split_by_label(probabilities, labels, "probabilities"))
     return true - false * threshold / (1 - threshold)
-
-
-def _check(scores: Tensor, labels: Tensor) -> None:
-    if scores.dim() != 1 or scores.shape != labels.shape:
-        raise ValueError(f"probabilities and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
-    if not ((labels == 0) | (labels == 1)).all():
-        raise ValueError(f"labels must be 0 or 1, got {labels.min():g} to {labels.max():g}")
-    if labels.double().mean() in (0, 1):
-        raise ValueError(f"labels must hold both 0 and 1, got {len(labels)} of one kind")

@@ -56,18 +56,6 @@ def discounted_gains(rank: Tensor, k: int) -> Tensor:
     return hits_at(rank, k) / (1 + rank.double()).log2()
 
 
-def bootstrap_error(values: Tensor, generator: torch.Generator, draws: int = 1000) -> float:
-    """The standard error of the mean of values (B,), one a user: the spread of means over users drawn with replacement.
-
-    Of a difference of two methods, pass the differences user by user. Raises ValueError for fewer than two values or draws.
-    """
-    if values.dim() != 1 or len(values) < 2 or draws < 2:
-        raise ValueError(f"values must have the shape (B,), B at least 2, and draws be at least 2, got {tuple(values.shape)} "
-                         f"and {draws}")
-    again = torch.randint(len(values), (draws, len(values)), generator=generator)  # (draws, B)
-    return values.double()[again].mean(1).std().item()
-
-
 def gini(counts: Tensor) -> float:
     """How unequal counts (I,) are: 0 where all are equal, 1 - 1/I where one has all.
 

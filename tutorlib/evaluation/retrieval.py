@@ -36,16 +36,6 @@ def mean_reciprocal_rank(ranks: Tensor) -> float:
     return (1 / _checked(ranks).double()).mean().item()
 
 
-def bootstrap_error(values: Tensor, draws: int = 2000, seed: int = 0) -> float:
-    """The standard error of the mean of values (Q,): the spread of the means of `draws` samples of Q with replacement."""
-    check_whole("draws", draws, least=2)
-    if values.dim() != 1 or not len(values):
-        raise ValueError(f"values must have the shape (Q,), with Q at least 1, got {tuple(values.shape)}")
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(values), (draws, len(values)), generator=generator)
-    return values.double()[rows].mean(dim=1).std().item()
-
-
 def _checked(ranks: Tensor) -> Tensor:
     if ranks.dim() != 1 or not len(ranks) or ranks.min() < 1:
         raise ValueError(f"ranks must have the shape (Q,), with Q at least 1, and begin at 1, got {ranks}")

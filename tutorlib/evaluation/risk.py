@@ -12,7 +12,7 @@ def area_under_roc(scores: Tensor, labels: Tensor) -> float:
     scores (N,), labels (N,), 0 or 1. Raises ValueError where the shapes differ, a label is neither, one of the two is missing,
     or a score is not a number. (Mann and Whitney 1947; Hanley and McNeil 1982.)
     """
-    events, others = _split(scores, labels)
+    events, others = split_by_label(scores, labels)
     order = torch.cat([events, others]).unique(return_inverse=True)[1]  # equal scores, equal places
     size = int(order.max()) + 1
     with_event = order[:len(events)].bincount(minlength=size).double()
@@ -42,7 +42,7 @@ def calibration_bins(probabilities: Tensor, labels: Tensor, bins: int) -> Tensor
     The groups are made in the order of the probabilities (N,). Raises ValueError as `area_under_roc` does, for probabilities
     outside [0, 1], and for fewer than one or more than N bins.
     """
-    _split(probabilities, labels)
+    split_by_label(probabilities, labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError(f"probabilities must lie in [0, 1], got {probabilities.min():g} to {probabilities.max():g}")
     if not 1 <= bins <= len(labels):
@@ -77,14 +77,18 @@ def rate_left_open(trials: float, confidence: float = 0.95) -> float:
     return -math.expm1(math.log1p(-confidence) / trials)
 
 
-def _split(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores of events and of non-events, checked."""
+def split_by_label(scores: Tensor, labels: Tensor, name: str = "scores") -> tuple[Tensor, Tensor]:
+    """The scores (N,) of events, label 1, and of non-events, label 0.
+
+    Raises ValueError, calling the scores by `name`, where the shapes differ, a label is neither, one of the two is missing, or
+    a score is not a number.
+    """
     if scores.dim() != 1 or scores.shape != labels.shape:
-        raise ValueError(f"scores and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
+        raise ValueError(f"{name} and labels must both be (N,), got {tuple(scores.shape)} and {tuple(labels.shape)}")
     if not ((labels == 0) | (labels == 1)).all():
         raise ValueError(f"labels must be 0 or 1, got {labels.min():g} to {labels.max():g}")
     if scores.isnan().any():
-        raise ValueError("scores must be numbers, got NaN")
+        raise ValueError(f"{name} must be numbers, got NaN")
     events, others = scores[labels == 1], scores[labels == 0]
     if not len(events) or not len(others):
         raise ValueError(f"labels must hold both 0 and 1, got {len(others)} and {len(events)}")
