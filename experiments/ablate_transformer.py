@@ -2,10 +2,12 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes five lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
+writes seven lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
 on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
 each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
 `copy`: how much of a gradient is still a copy of what entered, in the untrained stacks.
+`apart`: how far the states of the tokens on top of twelve layers still differ after twenty steps.
+`spoiled`: the losses with the warm-up, after twenty steps at the full rate.
 `rates`: what other learning rates change, for some rows of either list. `long`: words and twelve layers of post-norm with five
 times the steps.
 """
@@ -62,6 +64,10 @@ LONG_STACK, LONG_WARMUPS = 1500, (1, 100, 500)  # twelve layers of post-norm, at
 # behind each sum with branches that start small, and behind each sum but with the branches' derivatives divided as in pre-norm.
 NORMS = ("post", "pre", "none", "last", "scaled", "restored", "post, small", "post, scaled", "post, divided")
 STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or with a warm-up
+# Twelve layers of post-norm with the derivatives of the branches divided otherwise: all by one number, by the roots in reverse
+# order, or those of branch and straight line alike, which makes what arrives as small and leaves its share.
+DIVIDED = ("post, by 1.5", "post, by 2", "post, by 3", "post, by 5", "post, reversed", "post, all by 1.2")
+SPOILED = ("post, divided", "pre")  # what learns with a warm-up, and does it still after twenty steps at the full rate?
 
 
 class Ablated(Transformer):
@@ -108,7 +114,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
-    record = {"settings": settings, "parts": [], "copy": [], "depth": [], "rates": [], "long": []}
+    record = {"settings": settings, "parts": [], "copy": [], "apart": [], "spoiled": [], "depth": [], "rates": [], "long": []}
 
     def add(part: str, **run) -> None:
         record[part].append(run)
@@ -121,6 +127,13 @@ def main() -> None:
             add("copy", depth=depth, norm=norm, seed=seed, cosine=copy_kept(depth, norm, seed))
         for depth, (norm, warmup) in product(options.depths, STACKS):
             add("depth", depth=depth, norm=norm, warmup=warmup, seed=seed, **mirror_losses(depth, norm, warmup, seed))
+        for norm, warmup in STACKS if 12 in options.depths else ():
+            add("apart", norm=norm, warmup=warmup, seed=seed, **kept_apart(norm, warmup, seed))
+        for norm in SPOILED if 12 in options.depths else ():
+            add("spoiled", norm=norm, seed=seed, **mirror_losses(12, norm, 100, seed, before=20))
+        for norm in DIVIDED if 12 in options.depths else ():
+            add("copy", depth=12, norm=norm, seed=seed, cosine=copy_kept(12, norm, seed))
+            add("depth", depth=12, norm=norm, warmup=100, seed=seed, **mirror_losses(12, norm, 100, seed))
         for task, run in tasks.items():
             for name in VARIANTS if task == "reversal" else ON_WORDS:
                 add("parts", task=task, variant=name, seed=seed, **run(seed, **VARIANTS[name]))
@@ -230,21 +243,33 @@ def size_restored(layer: nn.Module) -> Callable[..., Tensor]:
     return forward
 
 
-def size_divided(layer: nn.Module, branches: int) -> Callable[..., Tensor]:
-    """Post-norm behind so many branches, with the derivative of each branch divided by the size that the sums of pre-norm would
-    have if every branch added as much as the input: the root of the branch's number."""
-    def add(x: Tensor, branch: nn.Module, norm: nn.Module, number: int) -> Tensor:
-        y = branch(x)  # (B, T, D)
-        return norm(x + y.detach() + (y - y.detach()) / math.sqrt(number))
+def size_divided(layer: nn.Module, divisors: tuple[float, float], line: float = 1.0) -> Callable[..., Tensor]:
+    """Post-norm, with the derivatives of the layer's two branches divided by a number each, and those of the sums by `line`."""
+    def scaled(x: Tensor, factor: float) -> Tensor:
+        return x.detach() + (x - x.detach()) * factor  # x, with that many times its derivative
 
     def forward(x: Tensor, mask=None, **masks) -> Tensor:
-        x = add(x, layer.attention, layer.attention_norm, branches + 1)
-        return add(x, layer.feed_forward, layer.feed_forward_norm, branches + 2)
+        for branch, norm, divisor in zip((layer.attention, layer.feed_forward), (layer.attention_norm, layer.feed_forward_norm),
+                                         divisors, strict=True):
+            x = norm(scaled(x + scaled(branch(x), 1 / divisor), 1 / line))  # (B, T, D)
+        return x
     return forward
 
 
-def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300) -> dict[str, float]:
-    """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol."""
+def divisors(norm: str, branches: int) -> list[float]:
+    """By what the derivative of each branch is divided: the root of its number, in either order, or one number."""
+    roots = [math.sqrt(number) for number in range(1, branches + 1)]  # the sizes of pre-norm, if every branch adds its input's
+    if norm == "post, divided":
+        return roots
+    return roots[::-1] if norm == "post, reversed" else [float(norm.removeprefix("post, by "))] * branches
+
+
+def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3e-3, steps: int = 300, before: int = 0,
+                  ) -> dict[str, float]:
+    """Loss of the first batch, and mean of the last thirty, of a stack that labels eight places with the mirrored symbol.
+
+    It has taken so many steps `before`, at the full rate, with another Adam.
+    """
     model = mirror_model(depth, norm, seed)
     batches = ReversalBatches(length=8, batch_size=16, seed=seed)
 
@@ -252,6 +277,9 @@ def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3
         return token_cross_entropy(model(batch.source), batch.source.flip(1))
 
     first = round(loss(model, batches(0)).item(), 4)
+    if before:
+        train(model, batches, loss, torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98)), steps=before,
+              progress=False)
     adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
     try:
         losses = train(model, batches, loss, adam, steps=steps, progress=False,
@@ -269,8 +297,13 @@ def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
         layer.attention_norm = layer.feed_forward_norm = nn.Identity()
     for layer in layers if norm == "restored" else ():
         layer.forward = size_restored(layer)
-    for number, layer in enumerate(layers if norm == "post, divided" else ()):
-        layer.forward = size_divided(layer, 2 * number)
+    if norm.startswith("post, all by "):
+        for layer in layers:
+            layer.forward = size_divided(layer, (1.0, 1.0), float(norm.removeprefix("post, all by ")))
+    elif norm in ("post, divided", *DIVIDED):
+        by = divisors(norm, 2 * depth)
+        for layer, pair in zip(layers, zip(by[::2], by[1::2], strict=True), strict=True):
+            layer.forward = size_divided(layer, pair)
     stack = Encoder(layers, LayerNorm(32) if norm in ("pre", "last", "restored") else None)
     model = nn.Sequential(nn.Embedding(13, 32), SinusoidalPosition(32), stack, nn.Linear(32, 13))
     kept = set(stack.parameters()) if norm == "post, small" else set()
@@ -280,6 +313,50 @@ def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
         for last in (layer.attention.output, layer.feed_forward.contract):
             last.weight.data /= math.sqrt(2 * depth)  # the sum of all branches is then of the size of one
     return model
+
+
+def kept_apart(norm: str, warmup: int, seed: int, depth: int = 12, steps: int = 20, rate: float = 3e-3) -> dict[str, float]:
+    """How far the states of the tokens on top of a stack differ, before and after some steps of training: the part of their
+    mean square that is variance between the tokens of a batch. `line`: what of it the straight line alone would leave after
+    the steps; `sums`: the geometric mean of the mean squares behind the sums, before and after (post-norm)."""
+    model = mirror_model(depth, norm, seed)
+    batches = ReversalBatches(length=8, batch_size=16, seed=seed)
+    adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
+
+    @torch.no_grad()
+    def climb() -> tuple[float, float, float]:
+        x, sizes, post = model[:2](batches(5000).source), [], norm.startswith("post")  # (B, T, D)
+        at_bottom = variance(x)
+        for layer in model[2].layers:
+            for branch, one in ((layer.attention, layer.attention_norm), (layer.feed_forward, layer.feed_forward_norm)):
+                x = x + branch(x if post else one(x))
+                sizes.append(mean_square(x))
+                x = one(x) if post else x
+        divided = math.prod(sizes) if post else sizes[-1]
+        return variance(x) / mean_square(x), at_bottom / divided, math.prod(sizes) ** (1 / len(sizes)) if post else 0.0
+
+    before, _, small = climb()
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / warmup)
+        source = batches(step).source  # (B, T)
+        adam.zero_grad()
+        token_cross_entropy(model(source), source.flip(1)).backward()
+        adam.step()
+    after, line, large = climb()
+    return {"before": rounded(before), "after": rounded(after), "line": rounded(line), "sums": [rounded(small), rounded(large)]}
+
+
+def mean_square(x: Tensor) -> float:
+    return x.double().square().mean().item()
+
+
+def variance(x: Tensor) -> float:
+    """Variance of each feature between the tokens of (B, T, D), the mean over the features."""
+    return x.flatten(0, 1).double().var(0, correction=0).mean().item()
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.2e}")
 
 
 def copy_kept(depth: int, norm: str, seed: int) -> float:

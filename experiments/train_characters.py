@@ -72,6 +72,15 @@ def counted(text: str, ends: str = "\n") -> Tensor:
     return torch.tensor(since)
 
 
+def words(text: str) -> Tensor:
+    """(T,) after each character: how many blanks were read since the last line break."""
+    since, now = [], 0
+    for character in text:
+        now = 0 if character == "\n" else now + (character == " ")
+        since.append(now)
+    return torch.tensor(since)
+
+
 def late(text: str) -> Tensor:
     """(T,) boolean, after each character: whether the line has run for LATE characters."""
     return counted(text) >= LATE
@@ -195,16 +204,24 @@ def by_counts(counts: list[dict[str, list[int]]], text: str) -> list[float]:
 
 
 class Judge:
-    """The labels of some texts, and what a score of each character is worth: AUC everywhere, and near the border."""
+    """The labels of some texts, and what a score of each character is worth: AUC everywhere, and near the border.
+
+    `within` gives its AUC where the line has one, two and three blanks, so that only letters tell late from early.
+    """
 
     def __init__(self, texts: Sequence[str]):
         place = torch.cat([counted(text) for text in texts])
         self.labels, self.near = place >= LATE, (place >= NEAR[0]) & (place < NEAR[1])
+        self.blanks = torch.cat([words(text) for text in texts])
 
     def __call__(self, score: Tensor) -> list[float]:
         """score (N,) -> two AUCs."""
         score = score.double()[:, None]
         return [auc(score, self.labels).item(), auc(score[self.near], self.labels[self.near]).item()]
+
+    def within(self, score: Tensor) -> list[float]:
+        there = [self.blanks == count for count in (1, 2, 3)]
+        return [auc(score.double()[here][:, None], self.labels[here]).item() for here in there]
 
 
 def study(model: Model, texts: Texts, seed: int) -> dict:
@@ -218,15 +235,24 @@ def study(model: Model, texts: Texts, seed: int) -> dict:
     directions = torch.randn(HIDDEN, HIDDEN, generator=generator)
     best, up = choose(chosen_on @ directions, labels)
     other, way = choose(new_on, labels)
-    best_two = (auc(chosen_on, labels) - 0.5).abs().topk(2).values + 0.5
+    areas, second = (auc(chosen_on, labels) - 0.5).abs().topk(2)
+    second = second[1].item()
     probe = LinearProbe(chosen_on[::5], labels[::5].long(), 2)(memory)
-    return {"chosen": {"unit": unit, "sign": sign, "auc": [round(area, 4) for area in best_two.tolist()]},
+    return {"chosen": {"unit": unit, "sign": sign, "auc": [round(area + 0.5, 4) for area in areas.tolist()]},
             "auc": {"unit": judge(sign * memory[:, unit]), "direction": judge(up * memory @ directions[:, best]),
                     "untrained unit": judge(way * new[:, other]), "all units": judge(probe[:, 1] - probe[:, 0])},
+            "within words": judge.within(sign * memory[:, unit]), "second": hold_one(model, texts, chosen_on, second, labels),
             "held": holding(model, texts, sign * chosen_on, unit, sign, generator), "bits": bits(model, texts)}
 
 
-def holding(model: Model, texts: Texts, memory: Tensor, chosen: int, sign: float, generator: torch.Generator) -> list[dict]:
+def hold_one(model: Model, texts: Texts, memory: Tensor, unit: int, labels: Tensor) -> dict:
+    """Chance of a line break behind a word while a unit of the memory (N, D) is held where early and where late letters are."""
+    sign = 1.0 if auc(memory[:, [unit]], labels).item() > 0.5 else -1.0
+    return holding(model, texts, sign * memory, unit, sign, torch.Generator().manual_seed(0), others=0)[0]
+
+
+def holding(model: Model, texts: Texts, memory: Tensor, chosen: int, sign: float, generator: torch.Generator,
+            others: int = OTHERS) -> list[dict]:
     """Chance of a line break behind a word while a unit is held at the 5th and the 95th percentile of its memory (N, D).
 
     First the chosen unit, then others, drawn at random. "free" is the chance while none is held.
@@ -238,9 +264,9 @@ def holding(model: Model, texts: Texts, memory: Tensor, chosen: int, sign: float
     def chance(hold: tuple[int, float] | None) -> float:
         return read(model, read_on, texts.tokenizer, hold)[1].softmax(-1)[word_ends, mark].mean().item()
 
-    others = [unit for unit in torch.randperm(HIDDEN, generator=generator).tolist() if unit != chosen][:OTHERS]
+    drawn = [unit for unit in torch.randperm(HIDDEN, generator=generator).tolist() if unit != chosen][:others]
     found = []
-    for unit in (chosen, *others):
+    for unit in (chosen, *drawn):
         low, high = memory[:, unit].quantile(torch.tensor([0.05, 0.95])).tolist()
         found.append({"unit": unit, "low": chance((unit, sign * low)), "high": chance((unit, sign * high))})
     return [found[0] | {"free": chance(None)}, *found[1:]]
@@ -280,11 +306,12 @@ def start_record(texts: Texts) -> dict:
     judge, counts = Judge(texts.judging), count_contexts(texts.train[::10])
     shares = torch.tensor([share for text in texts.judging for share in by_counts(counts, text)])
     sentence = torch.cat([counted(text, ".?!") for text in texts.judging])
+    blanks = torch.cat([words(text) for text in texts.judging])
     return {"settings": {"width": WIDTH, "hidden": HIDDEN, "forget_bias": FORGET_BIAS, "steps": STEPS, "batch": BATCH,
                          "length": LENGTH, "rate": RATE, "line": LINE, "late": LATE, "near": NEAR, "context": CONTEXT},
             **surroundings(), "train_characters": sum(map(len, texts.train)),
             "late": rounded(judge.labels.double().mean().item()),
-            "rivals": rounded({"counts": judge(shares), "sentence": judge(sentence)}), "runs": []}
+            "rivals": rounded({"counts": judge(shares), "sentence": judge(sentence), "words": judge(blanks)}), "runs": []}
 
 
 def load_model(path: Path, tokenizer: CharacterTokenizer) -> Model:

@@ -32,9 +32,25 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
         runs = [run for run in record["rates"] if (run.get("norm"), run.get("warmup")) == (norm, warmup)]
         assert {(run["rate"], run["seed"]) for run in runs} == set(itertools.product(tool["DEPTH_RATES"], seeds))
     stacks = {(run["depth"], run["norm"], run["warmup"], run["seed"]) for run in record["depth"]}
-    assert stacks == {(depth, *stack, seed) for depth in tool["DEPTHS"] for stack in tool["STACKS"] for seed in seeds}
+    expected = {(depth, *stack, seed) for depth in tool["DEPTHS"] for stack in tool["STACKS"] for seed in seeds}
+    assert stacks == expected | {(12, norm, 100, seed) for norm in tool["DIVIDED"] for seed in seeds}
+    copies = {(run["depth"], run["norm"], run["seed"]) for run in record["copy"]}
+    assert copies >= {(12, norm, seed) for norm in (*tool["NORMS"], *tool["DIVIDED"]) for seed in seeds}
+    assert ({(run["norm"], run["warmup"], run["seed"]) for run in record["apart"]}
+            == {(*stack, seed) for stack in tool["STACKS"] for seed in seeds})
+    assert ({(run["norm"], run["seed"]) for run in record["spoiled"]}
+            == set(itertools.product(tool["SPOILED"], seeds)))
     for depth in tool["DEPTHS"]:
         assert {run["seed"] for run in record["depth"] if run["depth"] == depth} == seeds
+
+
+def test_twenty_steps_and_the_copy_come_out_as_recorded():
+    tool, record = runpy.run_path(str(TOOL)), json.loads(RECORD.read_text())
+    kept = next(run for run in record["copy"] if (run["norm"], run["seed"]) == ("post, by 2", 0))
+    assert tool["copy_kept"](12, "post, by 2", 0) == pytest.approx(kept["cosine"], abs=0.01)
+    before = next(run for run in record["apart"] if (run["norm"], run["warmup"], run["seed"]) == ("post", 1, 0))
+    again = tool["kept_apart"]("post", 1, 0)
+    assert again["before"] == pytest.approx(before["before"], rel=0.1) and again["after"] < 1e-7
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ def test_record_is_whole(program, record):
 def test_places_are_counted_from_the_line_break(program):
     assert program["counted"]("ab\ncd").tolist() == [1, 2, 0, 1, 2]
     assert program["counted"]("a. b", ".").tolist() == [1, 0, 1, 2]
+    assert program["words"]("a b c\nd e").tolist() == [0, 1, 1, 2, 2, 0, 0, 1, 1]
     assert program["late"]("x" * 10 + "\nx").tolist() == [False] * 9 + [True, False, False]
 
 
@@ -95,8 +96,9 @@ def test_scores_are_those_of_the_record(program, record, texts, model):
     assert found["chosen"]["unit"] == run["chosen"]["unit"]
     for name, areas in run["auc"].items():
         assert found["auc"][name] == pytest.approx(areas, abs=0.01), name
-    for one, other in zip(found["held"], run["held"], strict=True):
+    for one, other in zip([*found["held"], found["second"]], [*run["held"], run["second"]], strict=True):
         assert one == pytest.approx(other, abs=0.01)
+    assert found["within words"] == pytest.approx(run["within words"], abs=0.01)
     assert found["bits"] == pytest.approx(run["bits"], abs=0.01)
 
 
