@@ -3,11 +3,11 @@
     python experiments/train_residual.py experiments/records/residual.json
 
 trains networks of 16 channels on 4,000 digits of 7 x 7 pixels, 40 a step, with Adam. They differ in the depth; in the factor of
-the skip (0 is a plain network, 1 a residual one); in the factor of the branch; in whether there is batch norm; in the rate, the
-steps, and the way that the gradient takes. Each entry of the record has the training loss, the mean of each ten steps, and the
-accuracy on 1,000 digits of 28 x 28 averaged down alike. The "readers" are others, at 28 x 28 pixels or with another head;
-theirs is the accuracy on test digits moved to the right by 0 to 4 of 28 pixels. A record that exists is gone on with.
-About fifteen minutes on one core.
+the skip (0 is a plain network, 1 a residual one); in the factor of the branch; in whether there is a norm, and over what; in
+the rate, the steps, and the way that the gradient takes. Each entry of the record has the training loss, the mean of each ten
+steps, and the accuracy on 1,000 digits of 28 x 28 averaged down alike. The "readers" are others, at 28 x 28 pixels or with
+another head; theirs is the accuracy on test digits moved to the right by 0 to 4 of 28 pixels. A record that exists is gone on
+with. About twenty minutes on one core.
 """
 
 import argparse
@@ -33,7 +33,9 @@ from tutorlib.training.losses import cross_entropy
 from tutorlib.training.schedules import warmup_cosine
 
 CHANNELS, BATCH = 16, 40
-DEPTHS, SKIPS, RATES = (8, 14, 20, 26, 32), (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0), (0.01, 0.003)
+DEPTHS, SKIPS = (8, 14, 20, 26, 32), (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0)
+RATES, BARE_RATES = (0.03, 0.01, 0.003), (0.01, 0.003, 0.001, 0.0003)  # to choose from, with a norm and without
+GROUPS = (0, 1, 4)  # batch norm, layer norm, group norm
 SMALL = 15**-0.5  # of a branch: then the fifteen corrections of 32 layers have together the variance of one
 
 
@@ -47,6 +49,7 @@ class Run(NamedTuple):
     rate: float = 0.01
     steps: int = 100
     gradient: str = "both"  # or through the "skip" alone, or the "branch"; what the network computes stays the same
+    groups: int = 0  # into which the channels of an image are divided for its mean and deviation; 0: batch norm
     seed: int = 0
 
 
@@ -59,6 +62,7 @@ class Reader(NamedTuple):
 
 LARGE = "perceptron", "flattened", "mean", "unshared", "shuffled"
 TUNED = {"mean, rate .01": (320, 0.01), "mean, 1,000 steps": (1000, 0.01)}  # steps and rate; of the others 320 and .003
+FROZEN = "flattened, first kernels frozen"  # as they start
 SMALL_MEAN = "mean, 7 x 7"  # the same two convolutions, whose places now see the whole digit
 HEADS = {"plain 8": (8, 0.0, False), "residual 8": (8, 1.0, False), "residual 32": (32, 1.0, False),
          "residual 8, flattened": (8, 1.0, True)}
@@ -70,10 +74,11 @@ def planned() -> list[Run]:
     kinds = [Run(skip=skip) for skip in SKIPS if skip not in (0.0, 1.0)]
     kinds += [Run(gradient=gradient) for gradient in ("skip", "branch")]
     kinds += [Run(skip=skip, branch=branch, normed=False, rate=rate)
-              for skip, branch in ((0.0, 1.0), (1.0, 1.0), (1.0, SMALL)) for rate in RATES]
+              for skip, branch in ((0.0, 1.0), (1.0, 1.0), (1.0, SMALL)) for rate in BARE_RATES]
     kinds += [Run(skip=0.0, rate=rate) for rate in RATES if rate != Run().rate]
     kinds += [Run(depth=depth, skip=skip, steps=300) for depth, skip in ((8, 0.0), (32, 0.0), (32, 1.0))]
-    kinds += [Run(branch=SMALL, normed=False, rate=rate, steps=300) for rate in RATES]
+    kinds += [Run(branch=SMALL, normed=False, rate=rate, steps=300) for rate in BARE_RATES]
+    kinds += [Run(groups=groups, rate=rate) for groups in GROUPS for rate in RATES if groups or rate != Run().rate]
     return by_depth + [kind._replace(seed=seed) for kind in kinds for seed in range(3)]
 
 
@@ -99,12 +104,14 @@ def network(run: Run) -> ResNet:
             unit.skip, unit.branch, unit.gradient = run.skip, run.branch, run.gradient
         if isinstance(unit, ConvNorm) and not run.normed:
             unit.norm = nn.Identity()
+        elif isinstance(unit, ConvNorm) and run.groups:
+            unit.norm = nn.GroupNorm(run.groups, CHANNELS)
     return model
 
 
 def readers() -> list[Reader]:
     """Three starts of each kind; two of the one whose kernels are not shared, which takes longest."""
-    kinds = *LARGE, *HEADS, *TUNED, SMALL_MEAN
+    kinds = *LARGE, *HEADS, *TUNED, SMALL_MEAN, FROZEN
     return [Reader(kind, seed) for kind in kinds for seed in range(2 if kind == "unshared" else 3)]
 
 
@@ -160,6 +167,8 @@ def reader(run: Reader) -> nn.Module:
     if run.kind == "perceptron":
         return MLP((784, 530, 10))  # as many parameters as the convolutional network
     model = MeanHead() if run.kind.startswith("mean") else ConvNet()
+    if run.kind == FROZEN:
+        model.conv1.requires_grad_(False)
     if run.kind == "unshared":
         model.conv1, model.conv2 = Unshared(model.conv1, 28), Unshared(model.conv2, 14)
     return Shuffled(model, 784) if run.kind == "shuffled" else model
@@ -167,7 +176,7 @@ def reader(run: Reader) -> nn.Module:
 
 def moved_scores(run: Reader, digits: Digits, steps: int | None = None) -> tuple[list[float], list[float]]:
     """Losses of the training, and the accuracy on test digits moved to the right by 0 to 4 pixels."""
-    large, deep = run.kind in LARGE or run.kind in TUNED, run.kind in HEADS
+    large, deep = run.kind in {*LARGE, *TUNED, FROZEN}, run.kind in HEADS
     model, seen = reader(run), digits if large else shrunk(digits)
     number, rate = TUNED.get(run.kind, (320, 3e-3))
     plan = {"steps": 100, "batch": BATCH, "rate": 0.01} if deep else {"steps": number, "batch": 50, "rate": rate}

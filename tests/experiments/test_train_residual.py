@@ -49,6 +49,19 @@ def test_a_cut_changes_gradients_and_nothing_else(program):
         assert not torch.allclose(found[gradient][1], found["both"][1])
 
 
+def test_group_norm_takes_the_place_of_batch_norm_and_ignores_the_batch(program):
+    images = torch.rand(4, 1, 7, 7)
+    for groups in (1, 4):
+        model = program["network"](program["Run"](depth=8, groups=groups))
+        assert not [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+        assert_close(model(images)[:1], model(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_kernels_stay(program):
+    model = program["reader"](program["Reader"](program["FROZEN"], 0))
+    assert not model.conv1.weight.requires_grad and model.conv2.weight.requires_grad
+
+
 def test_factors_of_zero_and_one_are_the_plain_and_the_residual_network(program):
     images = torch.rand(4, 1, 7, 7)
     for skip, residual in ((0.0, False), (1.0, True)):
