@@ -172,9 +172,10 @@ def check_best_accuracy(answer):
 # 6: an induction head
 
 def induce(tokens):
-    for place in reversed(range(len(tokens) - 1)):
-        if tokens[place] == tokens[-1]:
-            return tokens[place + 1]
+    behind = [None, *tokens[:-1]]  # the first look: what stood before each place
+    for place in reversed(range(1, len(tokens))):
+        if behind[place] == tokens[-1]:  # the second: whose neighbor is the final token?
+            return tokens[place]
     return None
 
 
