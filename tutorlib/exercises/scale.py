@@ -172,9 +172,9 @@ def check_best_accuracy(answer):
 # 6: an induction head
 
 def induce(tokens):
-    behind = [None, *tokens[:-1]]  # the first look: what stood before each place
+    behind = [None, *tokens[:-1]]  # first look: what stood before
     for place in reversed(range(1, len(tokens))):
-        if behind[place] == tokens[-1]:  # the second: whose neighbor is the final token?
+        if behind[place] == tokens[-1]:  # second look
             return tokens[place]
     return None
 
