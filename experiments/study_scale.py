@@ -5,8 +5,9 @@
 Four parts. "context" trains small models on prompts whose mapping is drawn anew, with two layers, with one, and with one that
 is given the token before each token; "tasks" trains them on ever more different mappings. "family" trains GPTs of several
 widths on equally many characters; when the small ones are done the script writes into the record what it expects of the
-large ones, and only then runs those; "rate" gives all of them the rate of the smallest. "real" asks SmolLM2, unchanged, with
-a number of examples in its prompt. The record is written after every run; a second call goes on where it stopped.
+large ones, and only then runs those; "rate" gives all of them the rate of the smallest, and "around" two of them half and
+twice their own. "words" and "dates" ask SmolLM2, unchanged, with a number of examples in its prompt. The record is written
+after every run; a second call goes on where it stopped.
 """
 
 import argparse
@@ -39,6 +40,7 @@ MODELS = {"two layers": (2, 64), "one layer": (1, 64), "one layer, wide": (1, 12
 TASKS = (1, 4, 16, 64, 3584)  # different mappings in training; 512 of the 4,096 are held out
 LENGTH, BATCH, STEPS, LAYERS, RATE = 16, 32, 512, 2, 0.4
 FITTED, FORETOLD = (16, 20, 24, 32, 40, 48), (96, 128)
+FACTORS = {"half": 0.5, "twice": 2.0}  # of the rate that a width has in the family
 SHOTS, ASKED = (0, 1, 2, 4), 40  # of dates
 WORDS = ([" dog", " cat", " horse", " bird"], [" red", " blue", " green", " black", " white", " yellow", " brown", " pink"])
 PROMPTS = 100  # of words
@@ -64,7 +66,8 @@ def runs(stage: int) -> list[Run]:
             Run("family", str(width), seed) for seed in SEEDS for width in FITTED]
     if stage == 1:
         return [Run("family", str(width), seed) for seed in SEEDS for width in FORETOLD]
-    return [Run("rate", str(width), seed) for seed in SEEDS for width in (32, 96)]
+    return [Run("rate", str(width), seed) for seed in SEEDS for width in (32, 96)] + [
+        Run("around", f"{width} {name}", seed) for seed in SEEDS for width in (FITTED[0], FORETOLD[0]) for name in FACTORS]
 
 
 # -- models -------------------------------------------------------------------------------------------------------------
@@ -239,7 +242,8 @@ def words(run: Run, upto: int | None = None) -> dict:
     seen = shown_before(batch.tokens) > 0
     hits, among = torch.cat(hits).float(), torch.cat(among).float()
     return {"whole": hits.mean(0).tolist(), "among": among.mean(0).tolist(), "shown": among[seen].mean().item(),
-            "not shown": among[~seen].mean().item(), "prompts": len(text)}
+            "not shown": among[~seen].mean().item(), "prompts": len(text),
+            "rows": [sum(int(hit) << pair for pair, hit in enumerate(row)) for row in hits]}  # a prompt each, a bit a pair
 
 
 def a_date(dice: random.Random) -> tuple[str, str]:
@@ -272,6 +276,9 @@ def perform(run: Run, upto: int | None = None) -> dict:
     if run.part in ("family", "rate"):
         width = int(run.arm)
         return member(width, run.seed, RATE / (width if run.part == "family" else min(FITTED)), upto)
+    if run.part == "around":
+        width, factor = run.arm.split()
+        return member(int(width), run.seed, FACTORS[factor] * RATE / int(width), upto)
     return {"context": context, "tasks": tasks, "words": words, "dates": dates}[run.part](run, upto)
 
 

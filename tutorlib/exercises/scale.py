@@ -172,9 +172,10 @@ def check_best_accuracy(answer):
 # 6: an induction head
 
 def induce(tokens):
-    for place in reversed(range(len(tokens) - 1)):
-        if tokens[place] == tokens[-1]:
-            return tokens[place + 1]
+    behind = [None, *tokens[:-1]]  # first look: what stood before
+    for place in reversed(range(1, len(tokens))):
+        if behind[place] == tokens[-1]:  # second look
+            return tokens[place]
     return None
 
 
