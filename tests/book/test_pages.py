@@ -96,7 +96,7 @@ def assert_formulas_rendered(visit: Visit, expected: int) -> None:
 
 def axe_findings(visit: Visit, rules: list[str] | None = None) -> list[str]:
     """What axe-core objects to, by all its rules or the given ones, but for the theme's own."""
-    from axe_core_python.base import AXE_SCRIPT
+    from axe_playwright_python.base import AXE_SCRIPT
 
     # A color halfway through a transition is nobody's choice: let every transition end at once.
     visit.page.add_style_tag(content="*, *::before, *::after { transition: none !important; animation: none !important; }")
