@@ -38,6 +38,9 @@ book: $(READY)  ## build the book into _build/html and check every page
 pdf: book  ## print the book into _build/large-models.pdf (needs Chromium or Chrome; about five minutes)
 	@$(BIN)/python tools/pdf.py
 
+epub: $(READY)  ## build the book as _build/large-models.epub, with formulas as MathML, and check it
+	@$(BIN)/python tools/epub.py
+
 quick: $(READY)  ## style, imports between the floors, and the tests that are not slow (a minute)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
