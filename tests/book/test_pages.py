@@ -16,14 +16,11 @@ PAGES = [*toc_pages(), "search", "genindex"]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 MATH = re.compile(r'<(?:span|div)\b[^>]*\bclass="(?:amsmath )?math notranslate nohighlight"')
 
-# What axe finds in the markup of theme, docutils and MathJax, and no page of ours can mend: (rule, part of the element).
+# What axe finds in the markup of the theme and of MathJax, and no page of ours can mend: (rule, part of the element).
 THEME_FINDINGS = [
     ("region", 'class="sidebar-primary-item"'),  # the book's title stands outside the theme's landmarks
     # A formula alone in a header: MathJax hands its MathML to a screen reader, and axe takes no MathML for text.
     ("empty-table-header", '<th class="head">'),
-    ("aria-allowed-role", 'class="citation"'),  # docutils gives entries of a bibliography a role that was withdrawn
-    ("aria-roles", 'class="citation"'),
-    ("aria-required-children", 'class="citation-list"'),
 ]
 
 COUNT_RENDERED = """async () => {
