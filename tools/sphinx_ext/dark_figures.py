@@ -1,6 +1,6 @@
 """Plots in the dark: one that is lines and letters alone gets the class `ink`, whose lightness the style turns round.
 
-A figure with a picture in it, a photograph or a map of numbers, keeps its colors and its light ground: a negative would mislead.
+A figure with a picture in it, a photograph or a map of numbers, keeps its colors on a light ground: a negative would mislead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def is_ink(svg: str) -> bool:
 
 
 class MarkInk(SphinxPostTransform):
-    """Runs when the outputs of the cells are in the page; the drawings, which have styles of their own, are no pictures then."""
+    """Runs when the outputs of the cells are in the page; the drawings, which have their own styles, are no pictures then."""
 
     default_priority = 600
     formats = ("html",)
