@@ -84,6 +84,16 @@ def test_a_folded_question_shows_its_title_alone(page):
     assert not question.locator("p:not(.admonition-title)").first.is_visible()
 
 
+def test_what_is_read_in_the_dark_is_printed_in_the_light(site, browser):
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto((site / f"{CHAPTER}.html").as_uri())
+    told = "event => { dispatchEvent(new Event(event)); return document.documentElement.dataset.theme }"
+    themes = [page.evaluate(told, event) for event in ("nothing", "beforeprint", "afterprint")]
+    assert themes == ["dark", "light", "dark"]
+    context.close()
+
+
 def test_what_is_missing_is_said(tmp_path, capsys, monkeypatch):
     assert pdf.main(["--site", str(tmp_path)]) == 1
     assert "run: make book" in capsys.readouterr().err
