@@ -10,7 +10,7 @@ export OMP_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help environment quick book test notebooks portable check bench serve lab lock clean
+.PHONY: help environment quick book pdf epub test notebooks portable check bench serve lab lock clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -34,6 +34,12 @@ $(READY): requirements.txt requirements-data.txt requirements-archives.txt pypro
 
 book: $(READY)  ## build the book into _build/html and check every page
 	@$(BIN)/python tools/build_book.py
+
+pdf: book  ## print the book into _build/large-models.pdf (needs Chromium or Chrome; about five minutes)
+	@$(BIN)/python tools/pdf.py
+
+epub: $(READY)  ## build the book as _build/large-models.epub, with formulas as MathML, and check it
+	@$(BIN)/python tools/epub.py
 
 quick: $(READY)  ## style, imports between the floors, and the tests that are not slow (a minute)
 	$(BIN)/ruff check .

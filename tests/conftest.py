@@ -1,28 +1,16 @@
 """Fixtures for all tests: every device that the machine has, and one browser."""
 
 import os
-import shutil
 
 import pytest
 import torch
 from hypothesis import settings
 
+from tools.browser import FLAGS, NAMES, find_browser
 from tutorlib.device import available_devices
 
 settings.register_profile("course", deadline=None, derandomize=True)  # the same drawn configs on every machine
 settings.load_profile("course")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the network is off, but for the site's own server
-]
 
 
 @pytest.fixture(params=[str(device) for device in available_devices()])
@@ -34,10 +22,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture(scope="session")
 def chromium():
     """The system's Chromium, started once."""
-    names = [os.environ.get("CHROMIUM"), *BROWSERS]
-    executable = next((found for name in names if name and (found := shutil.which(name))), None)
+    executable = find_browser()
     if executable is None:
-        reason = f"no Chromium found (looked for {', '.join(BROWSERS)}): the pages were not opened in a browser"
+        reason = f"no Chromium found (looked for {', '.join(NAMES)}): the pages were not opened in a browser"
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)

@@ -54,8 +54,8 @@ def copy_mathjax() -> None:
     shutil.copyfile(source, target)
 
 
-def toc_pages() -> list[str]:
-    """Every page that _toc.yml names, in its order."""
+def toc_parts() -> list[tuple[str, list[str]]]:
+    """The caption and the pages of each part of _toc.yml, in its order; the first page is a part without caption."""
     import yaml
 
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -65,10 +65,15 @@ def toc_pages() -> list[str]:
             return [name for child in node for name in files(child)]
         if isinstance(node, dict):
             own = [node["file"]] if "file" in node else []
-            return own + [name for key in ("parts", "chapters", "sections") for name in files(node.get(key, []))]
+            return own + [name for key in ("chapters", "sections") for name in files(node.get(key, []))]
         return []
 
-    return [toc["root"], *files(toc)]
+    return [("", [toc["root"]]), *((part.get("caption", ""), files(part)) for part in toc["parts"])]
+
+
+def toc_pages() -> list[str]:
+    """Every page that _toc.yml names, in its order."""
+    return [page for _, pages in toc_parts() for page in pages]
 
 
 def build() -> None:

@@ -11,7 +11,8 @@ document.addEventListener("DOMContentLoaded", () => {
   Search._performSearch = (...question) => {
     const {docnames, titles, indexentries} = Search._index, entries = new Map();
     for (const [entry, places] of Object.entries(indexentries))
-      for (const [file, id] of places) entries.set(`${docnames[file]}#${id}`, `${titles[file]} > ${entry}`);
+      for (const [file, id] of places)  // an entry is in small letters; what the package defines has its name for an anchor
+        entries.set(`${docnames[file]}#${id}`, `${titles[file]} > ${id.startsWith("tutorlib.") ? id : entry}`);
     return perform(...question).map(([page, title, anchor, ...rest]) => [page, entries.get(page + anchor) ?? title, anchor, ...rest]);
   };
 });

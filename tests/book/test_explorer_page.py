@@ -45,10 +45,16 @@ def test_without_javascript_the_first_page_loses_nothing_else(site, browser):
     context.close()
 
 
-def test_a_search_names_the_entry_of_the_glossary(site, browser):
+@pytest.mark.parametrize("asked, named", [
+    ("softmax", "Glossary > softmax"),
+    ("注意力", "Glossary > 多头注意力"),
+    ("MultiHeadAttention", "Layers > tutorlib.layers.attention.MultiHeadAttention"),
+    ("what breaks", "Scaled dot-product attention > What breaks"),
+])
+def test_a_search_names_the_entry_or_the_section(site, browser, asked, named):
     page = browser.new_page()
-    page.goto((site / "search.html").as_uri() + "?q=softmax")
-    page.wait_for_selector("#search-results li a:has-text('Glossary > softmax')", timeout=20_000)
+    page.goto((site / "search.html").as_uri() + f"?q={asked}")
+    page.wait_for_selector(f"#search-results li a:has-text('{named}')", timeout=20_000)
     page.close()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
 
+@cache
 def built_from(root: Path) -> str:
     """'Version 0.1.0, commit 3c5de8f'; without git, or outside a checkout, the version alone."""
     version = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]["version"]
