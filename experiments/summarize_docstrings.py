@@ -26,7 +26,7 @@ from tutorlib.evaluation.summarization import rouge_l
 from tutorlib.generation import generate
 from tutorlib.pretrained import load
 from tutorlib.pretrained.smollm2 import chat_prompt
-from tutorlib.records import surroundings, write_record
+from tutorlib.records import open_record, surroundings, write_record
 from tutorlib.search import embed, sentences_of
 
 PACKAGES = ("torch", "sklearn")
@@ -49,17 +49,21 @@ class Item(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write")
-    path, start = parser.parse_args().record, time.process_time()
-    drawn = draw(items())
+    path = parser.parse_args().record
+    record = open_record(path, made)
+    write_record(path, record)  # so that it can be read before it is judged
+    write_record(path, record | {"items": judged(record["items"])})
+
+
+def made() -> dict:
+    """The record before it is judged."""
+    start, drawn = time.process_time(), draw(items())
     asked = drawn[:DRAWN]
-    said = {"name": [name_in_words(item.name) for item in asked], "first": [sentences_of(item.body)[0] for item in asked],
+    said = {"in words": [name_in_words(item.name) for item in asked], "first": [sentences_of(item.body)[0] for item in asked],
             "central": central(asked), **{way: answers(asked, drawn[DRAWN:], way) for way in ("asked", "shown")}}
     found = [item._asdict() | {way: texts[place] for way, texts in said.items()} for place, item in enumerate(asked)]
-    record = {"made on": surroundings(), "versions": {name: version(distribution) for name, distribution in
-                                                     (("torch", "torch"), ("sklearn", "scikit-learn"))},
-              "seconds": round(time.process_time() - start, 1), "items": found}
-    write_record(path, record)  # so that it can be read before it is judged
-    write_record(path, record | {"items": judged(found)})
+    return {"made on": surroundings(), "versions": {"torch": version("torch"), "scikit-learn": version("scikit-learn")},
+            "seconds": round(time.process_time() - start, 1), "items": found}
 
 
 def items() -> list[Item]:
@@ -152,10 +156,31 @@ def first_line(text: str) -> str:
     return text.strip().split("\n")[0]
 
 
-JUDGED_WAYS = ("name", "first", "shown")
-# The judgments are of the texts of this sha256: is it a right and sufficient first line? 1 or 0, in the order of JUDGED_WAYS.
-JUDGED_TEXTS = ""
-JUDGMENTS: tuple[tuple[tuple[int, ...], str], ...] = ()
+JUDGED_WAYS = ("in words", "first", "shown")
+# Would this line, in place of the author's, tell a reader what the thing is or does, and nothing false? A cut end is not held
+# against it. In the order of JUDGED_WAYS; the judgments are of the texts of this sha256.
+JUDGED_TEXTS = "b29d2469a1bd935e91fe2f7db30a1862aa66cd067fb9cc9e0945086304177896"
+JUDGMENTS = (
+    ((0, 0, 0), "which file, none says"),
+    ((0, 0, 0), "SmolLM2 makes a batch of losses of it"),
+    ((1, 1, 0), "SmolLM2 takes the class for the mixin"),
+    ((1, 0, 0), "SmolLM2: to a single process, which is false"),
+    ((0, 0, 0), "SmolLM2 invents what is not flattened"),
+    ((0, 1, 0), "SmolLM2 repeats itself"),
+    ((0, 1, 0), "SmolLM2 makes the context manager of the hook"),
+    ((1, 0, 0), "SmolLM2: of a given extension, and none is given"),
+    ((1, 0, 0), "SmolLM2: not available in this version, invented"),
+    ((1, 0, 0), "SmolLM2: concrete, and it is the base"),
+    ((0, 0, 1), "SmolLM2 sums up the steps"),
+    ((1, 0, 0), "SmolLM2 says nothing"),
+    ((1, 1, 0), "SmolLM2: makes padding, the size cut off"),
+    ((1, 0, 0), "SmolLM2 passes instances to the manager"),
+    ((0, 1, 0), "SmolLM2: a bias to avoid the bias"),
+    ((1, 1, 1), "all three say it"),
+    ((0, 0, 0), "that it returns a handler, none says"),
+    ((0, 1, 1), "SmolLM2 adds that it is popular"),
+    ((1, 0, 0), "SmolLM2 takes a detail for the whole, and again"),
+    ((1, 1, 0), "SmolLM2 makes it of a list, and says something of its order"))
 
 
 def judged(found: list[dict]) -> list[dict]:
