@@ -4,8 +4,8 @@
 
 trains a translator on all 2,035 pairs with three seeds and on a half and a quarter of them with one, keeps what each writes for
 the 512 strings of the test, and searches the first 256 of these with 1 to 16 beams, with and without a penalty on length. The
-weights of the first seed go beside the record, two bytes a number, and it is these that are judged. Seven minutes on one core;
-a run that the record has is not repeated.
+weights of the first seed go to where `python -m tutorlib translate` finds them, or to --weights, two bytes a number, and it is
+these that are judged. Four minutes on one core; a run that the record has is not repeated.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tutorlib.device import seed_everything
 from tutorlib.evaluation.translation import chrf
 from tutorlib.records import complete, load_half, open_record, rounded, save_half, surroundings, write_record
 from tutorlib.training import token_cross_entropy, train, warmup_linear
-from tutorlib.translating import LONGEST, PairBatches, Translator, new_translator, translate
+from tutorlib.translating import LONGEST, WEIGHTS, PairBatches, Translator, load_translator, new_translator, translate
 
 STEPS, BATCH, RATE, SMOOTHING, WARMUP = 1400, 32, 3e-3, 0.1, 100
 BEAMS, SEARCHED = (1, 2, 4, 8, 16), 256
@@ -40,12 +40,13 @@ PLANNED = [Run(2035, 0), Run(2035, 1), Run(2035, 2), Run(1018, 0), Run(509, 0)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="JSON file to write, or to go on with")
-    path = parser.parse_args().record
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the first seed's weights (default: the package's)")
+    options = parser.parse_args()
+    path, weights = options.record, options.weights
     record = open_record(path, lambda: {"settings": settings(), "made on": surroundings(), "runs": []})
-    weights = path.with_suffix(".safetensors")
     complete(path, record, PLANNED[:3], lambda run: perform(run, weights))
     if "beams" not in record:
-        record["beams"] = searched(first_translator(weights))
+        record["beams"] = searched(load_translator(weights))
         write_record(path, record)
     complete(path, record, PLANNED, lambda run: perform(run, weights))
 
@@ -90,13 +91,6 @@ def perform(run: Run, weights: Path) -> dict:
     written = translate(translator, [pair.source for pair in splits.test])
     return run._asdict() | {"losses": rounded(losses[:5]), "last": round(sum(losses[-100:]) / 100, 4),
                             "seconds": round(seconds, 1), "written": [each.text for each in written]}
-
-
-def first_translator(weights: Path) -> Translator:
-    """The first seed's, from its weights."""
-    translator = new_translator(load_interface_strings().train)
-    load_half(translator.model, weights)
-    return translator
 
 
 def searched(translator: Translator, count: int = SEARCHED) -> list[dict]:

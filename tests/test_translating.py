@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from tutorlib.command_line import main
 from tutorlib.training import token_cross_entropy
-from tutorlib.translating import UNKNOWN, PairBatches, new_translator, read_words, translate
+from tutorlib.translating import UNKNOWN, PairBatches, load_translator, new_translator, read_words, translate
 
-PAIRS = [("Save file", "保存文件"), ("Close the file", "关闭文件"), ("Open", "打开"), ("Close all files now", "立即关闭所有文件")]
+PAIRS = [("Save file", "保存文件"), ("Close the file", "关闭文件"), ("Open", "打开"),
+         ("Close all files now", "立即关闭所有文件")]
 
 
 def small(**options):
@@ -72,3 +74,21 @@ def test_refusals():
         new_translator([])
     with pytest.raises(ValueError, match="unknown symbol"):
         PairBatches(translator, [("open", "字")])
+
+
+def test_the_command_translates_names_what_it_does_not_know_and_what_is_near(capsys):
+    assert main(["translate", "Unstage the changes of selected file", "--beams", "1"]) == 0
+    written, near = capsys.readouterr().out.splitlines()
+    assert written == "取消暂存选定文件的改动"
+    assert near.startswith("nearest in training, similarity 0.92: Stage the changes of selected file -> ")
+    assert main(["translate", "Rotate zzz"]) == 0
+    assert "(not seen in training, so guessed: zzz)" in capsys.readouterr().out
+
+
+def test_the_command_refuses_a_text_without_a_word(capsys):
+    assert main(["translate", "  "]) == 2
+    assert "texts must have a word each, got ' '" in capsys.readouterr().err
+
+
+def test_the_kept_weights_are_those_of_a_small_model():
+    assert sum(weight.numel() for weight in load_translator().model.parameters()) == 471_520

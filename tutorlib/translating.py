@@ -1,24 +1,30 @@
-"""A translator: an encoder-decoder Transformer between two word lists, from a string to a string.
+"""`python -m tutorlib translate`: an encoder-decoder Transformer from an English string to a Chinese one.
 
 It reads words (`data.interface_strings.words_of`) and writes characters, since Chinese has no blanks between words. A word that
-training has not shown is read as UNKNOWN.
+training has not shown is read as UNKNOWN. The weights are those of the chapter on translation, which learned the strings of one
+program's menus and messages.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tutorlib.arguments import check_whole
+from tutorlib.baselines.translation import TranslationMemory
 from tutorlib.data.batches import LengthBuckets
-from tutorlib.data.interface_strings import words_of
+from tutorlib.data.interface_strings import load_interface_strings, words_of
 from tutorlib.generation import beam_search
 from tutorlib.models.transformer import Transformer, TransformerConfig
+from tutorlib.options import TranslateOptions
+from tutorlib.records import load_half
 from tutorlib.text.vocabulary import Vocabulary, pad_right
 
 UNKNOWN = "<unknown>"
 LONGEST = 60  # characters that it writes at most
+WEIGHTS = Path(__file__).with_name("data") / "translator.safetensors"  # written by experiments/translate_strings.py
 
 
 class Translator(NamedTuple):
@@ -49,6 +55,16 @@ def new_translator(pairs: Sequence[tuple[str, str]], *, width: int = 112, layers
     return Translator(model, words, characters)
 
 
+def load_translator(weights: Path = WEIGHTS) -> Translator:
+    """The translator of the chapter, 471,520 parameters, trained on the strings of `load_interface_strings().train`.
+
+    Raises what `load_interface_strings` raises, and ModuleNotFoundError where safetensors is missing.
+    """
+    translator = new_translator(load_interface_strings().train)
+    load_half(translator.model, weights)
+    return translator
+
+
 def read_words(words: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
     """The ids of each text's words and the end mark."""
     known = set(words.symbols)
@@ -62,8 +78,7 @@ def translate(translator: Translator, texts: Sequence[str], *, beams: int = 1, l
     Raises ValueError for a text without a word, for counts below 1, and for what `beam_search` refuses.
     """
     check_whole("batch_size", batch_size)
-    if empty := [text for text in texts if not words_of(text)]:
-        raise ValueError(f"texts must have a word each, got {empty[0]!r}")
+    _check(texts)
     model, words, characters = translator
     device = next(model.parameters()).device
     found: list[Translation] = []
@@ -104,3 +119,20 @@ class PairBatches:
         target = pad_right([[self.begin, *ids] for ids in written])  # (B, T)
         labels = pad_right([[*ids, self.end] for ids in written])  # (B, T)
         return source.to(self.device), target.to(self.device), labels.to(self.device)
+
+
+def translate_text(options: TranslateOptions) -> None:
+    """Print the translation of a string, the words that the translator does not know, and the nearest string it has seen."""
+    _check([options.text])  # before anything is read
+    strings = load_interface_strings()
+    translator = load_translator()
+    print(translate(translator, [options.text], beams=options.beams)[0].text)
+    if unknown := [word for word in words_of(options.text) if word not in translator.words.symbols]:
+        print(f"(not seen in training, so guessed: {', '.join(unknown)})")
+    near = TranslationMemory(strings.train)(options.text)
+    print(f"nearest in training, similarity {near.similarity:.2f}: {near.source} -> {near.target}")
+
+
+def _check(texts: Sequence[str]) -> None:
+    if empty := [text for text in texts if not words_of(text)]:
+        raise ValueError(f"texts must have a word each, got {empty[0]!r}")

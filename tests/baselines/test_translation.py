@@ -62,7 +62,8 @@ def test_a_word_of_nothing_is_aligned_with_none_and_an_unknown_one_left_out():
 
 
 def test_a_phrase_is_the_run_that_goes_with_the_word():
-    pairs = [(["close", "cell"], "关闭单元格"), (["open", "cell"], "打开单元格"), (["open"], "打开"), (["close"], "关闭"), (["a", "cell"], "单元格")]
+    pairs = [(["close", "cell"], "关闭单元格"), (["open", "cell"], "打开单元格"), (["open"], "打开"),
+             (["close"], "关闭"), (["a", "cell"], "单元格")]
     phrases = count_phrases(pairs)
     assert phrases["cell"] == "单元格" and phrases["close"] == "关闭" and phrases["open"] == "打开"
     assert max(map(len, count_phrases(pairs, longest=2).values())) == 2

@@ -52,12 +52,13 @@ def attention_rollout(weights: Sequence[Tensor]) -> Tensor:
     return rollout
 
 
-def cross_attention_weights(model: nn.Module, source: Tensor, target: Tensor, source_mask: Tensor | None = None) -> list[Tensor]:
+def cross_attention_weights(model: nn.Module, source: Tensor, target: Tensor,
+                            source_mask: Tensor | None = None) -> list[Tensor]:
     """The weights (B, H, T, S) with which each decoder layer of a `Transformer` reads its source, first layer first.
 
-    source (B, S), target (B, T) and source_mask (B, S) are those of its call. Row t belongs to the prediction of the token behind
-    target t. They are computed once more in the explicit form; nothing is changed, and no gradient is kept. Raises ValueError for
-    a model without `norm_first`.
+    source (B, S), target (B, T) and source_mask (B, S) are those of its call. Row t belongs to the prediction of the token
+    behind target t. They are computed once more in the explicit form; nothing is changed, and no gradient is kept. Raises
+    ValueError for a model without `norm_first`.
     """
     if not model.config.norm_first:
         raise ValueError("model must have norm_first=True: what its cross-attention reads is then the output of its norm")
