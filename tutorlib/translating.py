@@ -1,8 +1,8 @@
 """`python -m tutorlib translate`: an encoder-decoder Transformer from an English string to a Chinese one.
 
-It reads words (`data.interface_strings.words_of`) and writes characters, since Chinese has no blanks between words. A word that
-training has not shown is read as UNKNOWN. The weights are those of the chapter on translation, which learned the strings of one
-program's menus and messages.
+It reads words (`data.interface_strings.string_words`) and writes characters, since Chinese has no blanks between words. A word
+that training has not shown is read as UNKNOWN. The weights are those of the chapter on translation, which learned the strings
+of one program's menus and messages.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from tutorlib.arguments import check_whole
 from tutorlib.baselines.translation import TranslationMemory
 from tutorlib.data.batches import LengthBuckets
-from tutorlib.data.interface_strings import load_interface_strings, words_of
+from tutorlib.data.interface_strings import load_interface_strings, string_words
 from tutorlib.generation import beam_search
 from tutorlib.models.transformer import Transformer, TransformerConfig
 from tutorlib.options import TranslateOptions
@@ -47,7 +47,7 @@ def new_translator(pairs: Sequence[tuple[str, str]], *, width: int = 112, layers
     """Untrained, with the words and characters of these pairs. Raises ValueError where there are none."""
     if not len(pairs):
         raise ValueError("pairs must be at least one, got none")
-    words = Vocabulary([UNKNOWN, *sorted({word for source, _ in pairs for word in words_of(source)})])
+    words = Vocabulary([UNKNOWN, *sorted({word for source, _ in pairs for word in string_words(source)})])
     characters = Vocabulary(sorted({character for _, target in pairs for character in target}))
     model = Transformer(TransformerConfig(
         len(words), len(characters), width=width, num_heads=heads, num_encoder_layers=layers, num_decoder_layers=layers,
@@ -68,7 +68,7 @@ def load_translator(weights: Path = WEIGHTS) -> Translator:
 def read_words(words: Vocabulary, texts: Sequence[str]) -> list[list[int]]:
     """The ids of each text's words and the end mark."""
     known = set(words.symbols)
-    return [[*words.encode([word if word in known else UNKNOWN for word in words_of(text)]), words.end] for text in texts]
+    return [[*words.encode([word if word in known else UNKNOWN for word in string_words(text)]), words.end] for text in texts]
 
 
 def translate(translator: Translator, texts: Sequence[str], *, beams: int = 1, length_penalty: float = 1.0,
@@ -127,12 +127,12 @@ def translate_text(options: TranslateOptions) -> None:
     strings = load_interface_strings()
     translator = load_translator()
     print(translate(translator, [options.text], beams=options.beams)[0].text)
-    if unknown := [word for word in words_of(options.text) if word not in translator.words.symbols]:
+    if unknown := [word for word in string_words(options.text) if word not in translator.words.symbols]:
         print(f"(not seen in training, so guessed: {', '.join(unknown)})")
     near = TranslationMemory(strings.train)(options.text)
     print(f"nearest in training, similarity {near.similarity:.2f}: {near.source} -> {near.target}")
 
 
 def _check(texts: Sequence[str]) -> None:
-    if empty := [text for text in texts if not words_of(text)]:
+    if empty := [text for text in texts if not string_words(text)]:
         raise ValueError(f"texts must have a word each, got {empty[0]!r}")

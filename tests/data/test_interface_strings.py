@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tutorlib.data import interface_strings
-from tutorlib.data.interface_strings import Pair, _read, group_of, load_interface_strings, split, words_of
+from tutorlib.data.interface_strings import Pair, _read, group_of, load_interface_strings, split, string_words
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_entries_lose_context_plural_forms_and_what_has_no_chinese():
 
 
 def test_words_are_small_and_signs_alone():
-    assert words_of("Don't open %1 files… (v2.10)") == "don ' t open %1 files … ( v 2 . 1 0 )".split()
+    assert string_words("Don't open %1 files… (v2.10)") == "don ' t open %1 files … ( v 2 . 1 0 )".split()
 
 
 def test_a_split_depends_on_the_group_alone():

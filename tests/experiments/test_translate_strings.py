@@ -6,7 +6,7 @@ import pytest
 
 from tutorlib.data.interface_strings import load_interface_strings
 from tutorlib.evaluation.translation import chrf
-from tutorlib.translating import load_translator, translate
+from tutorlib.translating import Translation, load_translator, translate
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "experiments" / "translate_strings.py"
@@ -33,6 +33,12 @@ def test_scores_are_of_what_was_written_and_one_beam_is_greedy(record):
 def test_harder_search_finds_what_is_more_probable(record):
     sums = [sum(entry["log p"]) for entry in record["beams"] if entry["penalty"] == 0]
     assert sums == sorted(sums)
+
+
+def test_a_sum_is_the_score_times_the_length_that_divided_it(program):
+    assert program["translate_sums"]([Translation("ab", -1.0)], 1.0) == [-3.0]  # two characters and the end
+    assert program["translate_sums"]([Translation("ab", -1.0), Translation("a" * 60, -1.0)], 0.0) == [-1.0, -1.0]
+    assert program["translate_sums"]([Translation("a" * 60, -1.0)], 1.0) == [-60.0]  # cut off: no end was paid for
 
 
 def test_fewer_pairs_are_some_of_them(program):

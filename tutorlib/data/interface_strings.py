@@ -86,6 +86,6 @@ def split(pairs: list[Pair], valid: float = 0.05, test: float = 0.2) -> Splits:
     return parts
 
 
-def words_of(text: str) -> list[str]:
+def string_words(text: str) -> list[str]:
     """What a translator reads: words in small letters, each digit and each other sign alone; %1 is one word."""
     return re.findall(r"%\d|[a-z]+|\d|[^\sa-z\d]", text.lower())
