@@ -391,7 +391,7 @@ def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch)
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare", "ask"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare", "ask", "translate"])
 def test_help_has_an_example_that_runs(command, capsys):
     with pytest.raises(SystemExit) as exit:
         main([command, "--help"])

@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, and ask the book.
+"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, ask the book, translate.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tutorlib.asking import ask_book
-from tutorlib.options import AskOptions, CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.options import AskOptions, CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions, TranslateOptions
 from tutorlib.runs import DTYPES, REAL, compare_files, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
+from tutorlib.translating import translate_text
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
             "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files),
-            "ask": (AskOptions, ask_book)}
-Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions
+            "ask": (AskOptions, ask_book), "translate": (TranslateOptions, translate_text)}
+Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions | TranslateOptions
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -48,6 +49,11 @@ ASK = """examples:
   python -m tutorlib ask "Why does the attention score divide by the root of d?"
       the passages, each with its place
   python -m tutorlib ask "Does it only repeat what it has read?" --top 1"""
+
+TRANSLATE = """examples:
+  python -m tutorlib translate "Close all notebooks"
+      into Chinese, with the nearest string that was seen in training
+  python -m tutorlib translate "Rotate clockwise" --beams 1"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +89,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m tutorlib",
-                     description="Train a language model, measure it, let it write; compare results, and ask the book.",
+                     description="Train a language model, measure it, let it write; compare results, ask the book, translate.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
         description="The passages of the book that fit a question best, with the sentence that fits best between >> and <<.")
     ask.add_argument("question", metavar="QUESTION", help="in your own words, in quotes")
     _options(ask, AskOptions, {"top": (_count, "how many passages")})
+    said = commands.add_parser(
+        "translate", usage="%(prog)s TEXT [options]", help="an English menu entry or message in Chinese", epilog=TRANSLATE,
+        **layout, description="Translate a short string of a program from English to Chinese with the chapter's small model.")
+    said.add_argument("text", metavar="TEXT", help="in the words of menus and messages, in quotes")
+    _options(said, TranslateOptions, {"beams": (_count, "beams of the search; 1 is greedy")})
     return parser
 
 

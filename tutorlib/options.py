@@ -71,6 +71,14 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
+class TranslateOptions:
+    """Of `translate_text`."""
+
+    text: str
+    beams: int = 4
+
+
+@dataclass(frozen=True)
 class AskOptions:
     """Of `ask_book`."""
 

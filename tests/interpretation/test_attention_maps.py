@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from tests.closeness import assert_same, draw
-from tutorlib.interpretation import attention_rollout, attention_weights
+from tutorlib.interpretation import attention_rollout, attention_weights, cross_attention_weights
 from tutorlib.models import GPT, MLP, GPTConfig, ViT, ViTConfig
+from tutorlib.models.transformer import Transformer, TransformerConfig
 
 SMALL = ViTConfig(image_size=12, patch_size=4, in_channels=1, num_classes=3, width=8, num_heads=2, num_layers=3)
 
@@ -87,3 +88,32 @@ def test_refused_weights(weights, message):
 def test_a_model_without_attention_is_refused():
     with pytest.raises(ValueError, match="model must call a MultiHeadAttention, got MLP, which calls none"):
         attention_weights(MLP((4, 3)), torch.ones(1, 4))
+
+
+def test_cross_attention_is_what_the_decoder_reads_with():
+    torch.manual_seed(0)
+    sizes = dict(width=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=2, hidden=16, dropout=0.0)
+    model = Transformer(TransformerConfig(9, 9, norm_first=True, **sizes)).eval()
+    source, target = torch.tensor([[3, 4, 5, 2, 0], [6, 7, 8, 3, 2]]), torch.tensor([[1, 4, 5], [1, 6, 7]])
+    mask = source != 0
+    before = model(source, target, mask)
+    weights = cross_attention_weights(model, source, target, mask)
+    assert [tuple(each.shape) for each in weights] == [(2, 2, 3, 5)] * 2
+    for each in weights:
+        torch.testing.assert_close(each.sum(-1), torch.ones(2, 2, 3))
+        assert not each[0, ..., 4].any()  # padding is not read
+    assert torch.equal(model(source, target, mask), before)
+    layer = model.layers.decoder.layers[0]  # by hand: the first layer's values, weighed, are its cross-attention's output
+    memory = model.encode(source, mask)
+    states = model._embed("target", target, model.target_embedding, model.target_position)
+    states = states + layer.attention(layer.attention_norm(states), causal=True)
+    _, values = layer.cross_attention.keys_and_values(memory, memory)
+    read = layer.cross_attention.output((weights[0] @ values).transpose(1, 2).flatten(2))
+    theirs = layer.cross_attention(layer.cross_attention_norm(states), memory, padding_mask=mask)
+    torch.testing.assert_close(read, theirs)
+
+
+def test_cross_attention_asks_for_the_norm_first():
+    model = Transformer(TransformerConfig(9, 9, width=8, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, hidden=8))
+    with pytest.raises(ValueError, match="model must have norm_first=True"):
+        cross_attention_weights(model, torch.ones(1, 2).long(), torch.ones(1, 2).long())

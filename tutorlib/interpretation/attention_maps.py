@@ -50,3 +50,23 @@ def attention_rollout(weights: Sequence[Tensor]) -> Tensor:
             raise ValueError(f"weights must be (B, H, T, T) = ({batch}, H, {places}, {places}), got {tuple(layer.shape)}")
         rollout = (layer.mean(1) @ rollout + rollout) / 2  # (B, T, T)
     return rollout
+
+
+def cross_attention_weights(model: nn.Module, source: Tensor, target: Tensor,
+                            source_mask: Tensor | None = None) -> list[Tensor]:
+    """The weights (B, H, T, S) with which each decoder layer of a `Transformer` reads its source, first layer first.
+
+    source (B, S), target (B, T) and source_mask (B, S) are those of its call. Row t belongs to the prediction of the token
+    behind target t. They are computed once more in the explicit form; nothing is changed, and no gradient is kept. Raises
+    ValueError for a model without `norm_first`.
+    """
+    if not model.config.norm_first:
+        raise ValueError("model must have norm_first=True: what its cross-attention reads is then the output of its norm")
+    queries: list[Tensor] = []
+    layers = model.layers.decoder.layers
+    hooks = [layer.cross_attention_norm.register_forward_hook(lambda _, __, output: queries.append(output)) for layer in layers]
+    with removed_after(hooks), torch.no_grad():
+        memory = model.encode(source, source_mask)  # (B, S, D)
+        model.decode(target, memory, source_mask)
+        return [layer.cross_attention(query, memory, padding_mask=source_mask, return_weights=True)[1]
+                for layer, query in zip(layers, queries, strict=True)]
