@@ -1,10 +1,10 @@
-"""A small recogniser and a small speaker of synthesised English: what each can do, and where it ends.
+"""A small recognizer and a small speaker of synthesized English: what each can do, and where it ends.
 
     OMP_NUM_THREADS=1 python experiments/train_speech.py experiments/records/speech.json tutorlib/data/speech.safetensors
 
 Words and voices are parted before anything is learned (`tutorlib.data.utterances`). The record is written after every run; a
-second call goes on where it stopped. The networks of the longest run of `read` and of `speak` are kept, in two bytes a weight. With --only a kind of run, the others are
-left for another time.
+second call goes on where it stopped. The networks of the longest run of `read` and of `speak` are kept, in two bytes a weight.
+With --only a kind of run, the others are left for another time.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from tutorlib.training import train, warmup_cosine
 from tutorlib.training.reading import even_loss, letter_durations, reading_loss, speaking_loss, steps_of
 
 UTTERANCES, BATCH, PEAK = 6000, 32, 3e-3
-SHORT, LONG = 1200, 3600  # steps: of the runs that are compared, and of the one that is kept
+SHORT, LONG = 1000, 5000  # steps: of the runs that are compared, and of the one that is kept
 TEST, SINGLES, LIST_TEST = 250, 150, 150
 SETS = {"neither new": (False, False), "voice new": (True, False), "word new": (False, True), "both new": (True, True)}
 NOISES = (None, 20, 10, 5, 0, -5, -10, -15)  # decibels; None is without
@@ -64,8 +64,8 @@ class Run(NamedTuple):
 
 
 BEST = Run("read", steps=LONG)
-RUNS = [BEST, Run("read"), Run("even"), Run("clean"), Run("phonemes"), Run("read", 1), Run("even", 1), Run("clean", 1),
-        Run("phonemes", 1), Run("speak"), Run("templates"), Run("spot"), Run("gate")]
+RUNS = [BEST, Run("read"), Run("read", 1), Run("even"), Run("clean"), Run("phonemes"), Run("speak"), Run("templates"),
+        Run("spot"), Run("gate")]
 
 
 # -- sounds -------------------------------------------------------------------------------------------------------------------
@@ -160,6 +160,11 @@ def learner(run: Run, steps: int | None = None, count: int = UTTERANCES) -> tupl
     return model.eval(), history.losses
 
 
+def first_losses() -> list[float]:
+    """Of three steps on 96 utterances: what a repetition compares."""
+    return learner(Run("read"), steps=3, count=96)[1]
+
+
 def learned(run: Run) -> tuple[dict, nn.Module]:
     model, losses = learner(run)
     return {"losses": losses[:5] + losses[99::100], **judged(run, model)}, model
@@ -203,7 +208,7 @@ def in_list(model: nn.Module, mel: Tensor, words: Sequence[str]) -> str:
 
 
 def compared(model: nn.Module) -> dict:
-    """Single words: nearest template, the recogniser, and the recogniser with the list of all 2,000."""
+    """Single words: nearest template, the recognizer, and the recognizer with the list of all 2,000."""
     _, known, unseen = vocabulary()
     templates = [(each.text, sketch(log_mel(level(each.samples)))) for voice in TEMPLATE_VOICES
                  for each in say([Request(word, voice) for word in known])]
@@ -229,7 +234,7 @@ def spoken_sounds(count: int = SPOKEN) -> list[tuple[str, Tensor]]:
 
 
 def aligned(recognizer: nn.Module, sounds: Sequence[tuple[str, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Letters, their durations and the mel, of those that the recogniser can align."""
+    """Letters, their durations and the mel, of those that the recognizer can align."""
     rows = []
     for text, mel in sounds:
         letters = encode_letters(text)
@@ -273,9 +278,14 @@ def heard(recognizer: nn.Module, mels: Sequence[Tensor]) -> list[str]:
     return [decode_letters(ids) for ids in read(recognizer, again)]
 
 
-@torch.no_grad()
 def spoken(recognizer: nn.Module) -> tuple[dict, Speaker]:
     model, losses, rows = speaker(recognizer)
+    return {"losses": losses[:5] + losses[99::100], "scores": round_trips(recognizer, model, rows)}, model
+
+
+@torch.no_grad()
+def round_trips(recognizer: nn.Module, model: Speaker, rows: list) -> dict:
+    """Five sources of sound for 120 texts of known words and 120 of unseen ones, read again."""
     simple, scores = average_letters(rows), {}
     for name, words in (("known", vocabulary()[1]), ("unseen", vocabulary()[2])):
         requests = [each._replace(speed=160, pitch=50) for each in draw_requests(words, [SPEAKER_VOICE], 120, 51)]
@@ -289,13 +299,7 @@ def spoken(recognizer: nn.Module) -> tuple[dict, Speaker]:
             "speaker": rates(ours, texts),
             "averages": rates(heard(recognizer, [simple(each) for each in letters]), texts),
             "another text": rates(ours, texts[1:] + texts[:1])}
-    return {"losses": losses[:5] + losses[99::100], "scores": scores,
-            "example": durations_example(recognizer)}, model
-
-
-def durations_example(recognizer: nn.Module) -> dict:
-    text, mel = spoken_sounds()[0]
-    return {"text": text, "durations": letter_durations(recognizer, mel, encode_letters(text)).tolist()}
+    return scores
 
 
 # -- keywords -----------------------------------------------------------------------------------------------------------------
@@ -362,7 +366,7 @@ def gated(recognizer: nn.Module) -> dict:
     spoken, found = test_sounds("voice new")[:100], {}
     for decibels in (None, 20, 10, 5, 0, -5):
         generator, texts, plain, kept = torch.Generator().manual_seed(3), [], [], []
-        passed = total = speech = letters = 0
+        passed = total = speech = 0
         for each in spoken:
             quiet = torch.zeros(3 * RATE)
             samples = torch.cat([quiet, each.samples, quiet])
@@ -397,7 +401,7 @@ def opened(probabilities: Tensor, threshold: float = 0.5, before: int = 3, after
 
 
 def perform(run: Run, weights: Path, kept: nn.ModuleDict) -> dict:
-    """One run. Those after the first ask the recogniser as it is kept, in two bytes a weight."""
+    """One run. Those after the first ask the recognizer as it is kept, in two bytes a weight."""
     start = time.process_time()
     if run.kind in ("read", "clean", "even", "phonemes"):
         outcome, model = learned(run)
@@ -420,7 +424,8 @@ def main() -> None:
     parser.add_argument("--only", help="runs of this kind")
     paths = parser.parse_args()
     _, known, unseen = vocabulary()
-    record = open_record(paths.record, lambda: {**surroundings(), "words": [len(known), len(unseen)], "runs": []})
+    record = open_record(paths.record, lambda: {**surroundings(), "words": [len(known), len(unseen)],
+                                                "first": first_losses(), "runs": []})
     for run in missing([run for run in RUNS if paths.only in (None, run.kind)], record):
         kept = nn.ModuleDict({"recognizer": Recognizer(), "speaker": Speaker()}).eval()
         if paths.weights.exists():
@@ -433,7 +438,7 @@ def main() -> None:
 
 def rounded_run(run: dict) -> dict:
     """Numbers to four decimals; texts as they are."""
-    texts = {name: run[name] for name in ("kind", "samples", "example") if name in run}
+    texts = {name: run[name] for name in ("kind", "samples") if name in run}
     return rounded({name: value for name, value in run.items() if name not in texts}) | texts
 
 

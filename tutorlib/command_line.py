@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, and ask the book.
+"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, ask the book, read and say words.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tutorlib.asking import ask_book
-from tutorlib.options import AskOptions, CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions
+from tutorlib.options import (
+    AskOptions,
+    CompareOptions,
+    EvaluateOptions,
+    GenerateOptions,
+    SayOptions,
+    TrainOptions,
+    TranscribeOptions,
+)
 from tutorlib.runs import DTYPES, REAL, compare_files, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
+from tutorlib.speaking import say_to_file, transcribe_file
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
             "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files),
-            "ask": (AskOptions, ask_book)}
-Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions
+            "ask": (AskOptions, ask_book), "transcribe": (TranscribeOptions, transcribe_file), "say": (SayOptions, say_to_file)}
+Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions | TranscribeOptions | SayOptions
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -48,6 +57,13 @@ ASK = """examples:
   python -m tutorlib ask "Why does the attention score divide by the root of d?"
       the passages, each with its place
   python -m tutorlib ask "Does it only repeat what it has read?" --top 1"""
+
+TRANSCRIBE = """examples:
+  python -m tutorlib say "open the door" door.wav
+  python -m tutorlib transcribe door.wav
+      the network has heard synthesized voices only: most of what a person says it gets wrong"""
+SAY = """examples:
+  python -m tutorlib say "turn on the red light" light.wav"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +99,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m tutorlib",
-                     description="Train a language model, measure it, let it write; compare results, and ask the book.",
+                     description="Train a language model, measure it, let it write; compare results, "
+                                 "ask the book, read speech and speak.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,6 +140,15 @@ def _parser() -> argparse.ArgumentParser:
         description="The passages of the book that fit a question best, with the sentence that fits best between >> and <<.")
     ask.add_argument("question", metavar="QUESTION", help="in your own words, in quotes")
     _options(ask, AskOptions, {"top": (_count, "how many passages")})
+    read = commands.add_parser(
+        "transcribe", usage="%(prog)s FILE", help="read the letters in a WAV file of speech", epilog=TRANSCRIBE, **layout,
+        description="The letters that the small network of the chapter Speech reads in a sound.")
+    read.add_argument("file", metavar="FILE", help="a WAV file: one channel, 16 bits, 16,000 samples a second")
+    spoken = commands.add_parser(
+        "say", usage="%(prog)s WORDS FILE", help="let the book's small network speak", epilog=SAY, **layout,
+        description="Write the sound of some words to a WAV file.")
+    spoken.add_argument("words", metavar="WORDS", help="letters a to z and spaces, in quotes")
+    spoken.add_argument("file", metavar="FILE", help="where to write; an older file is replaced")
     return parser
 
 

@@ -111,7 +111,8 @@ def _shifted(alpha: Tensor, by: int) -> Tensor:
 
 def _check(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths: Tensor) -> None:
     if log_probs.dim() != 3 or targets.dim() != 2 or len(targets) != len(log_probs):
-        raise ValueError(f"log_probs must be (B, T, V) and targets (B, L), got {tuple(log_probs.shape)}, {tuple(targets.shape)}")
+        raise ValueError("log_probs must be (B, T, V) and targets (B, L), got "
+                         f"{tuple(log_probs.shape)}, {tuple(targets.shape)}")
     used = torch.arange(targets.size(1), device=targets.device) < target_lengths[:, None]
     if (used & ((targets <= BLANK) | (targets >= log_probs.size(2)))).any():
         raise ValueError(f"targets must be letters from 1 to {log_probs.size(2) - 1}, got {targets[used].tolist()}")

@@ -2,8 +2,7 @@
 
 The library lies in the installed package `espeakng_loader`, is free software under GPL-3, and is never loaded into this
 process: this file run as a script is the only caller. Within one process its sounds depend on what it said before, so a list is
-said whole, in its order, by a fresh process whose random numbers begin at 0; the same list then gives the same bytes on the same
-kind of processor.
+said whole, in its order, by a fresh process whose random numbers begin at 0; the same list then gives the same bytes.
 """
 
 import ctypes
@@ -39,7 +38,8 @@ def synthesize(requests: Sequence[Request]) -> list:
     folder, library = _installed()
     _check(requests, folder)
     order = json.dumps({"library": str(library), "data": str(folder.parent), "requests": requests})
-    done = subprocess.run([sys.executable, str(Path(__file__).resolve())], input=order.encode(), capture_output=True, check=False)
+    script = [sys.executable, str(Path(__file__).resolve())]
+    done = subprocess.run(script, input=order.encode(), capture_output=True, check=False)
     if done.returncode:
         raise RuntimeError(f"espeak-ng failed: {done.stderr.decode(errors='replace').strip()[-300:]}")
     return list(_sounds(done.stdout))
@@ -62,10 +62,10 @@ def _installed() -> tuple[Path, Path]:
     """The folder of espeak's data and the file of its library."""
     from tutorlib.packages import installed_file
 
-    folder = installed_file(PACKAGE, f"{DATA}/phontab", distribution="espeakng-loader", what="The synthesiser").parent
+    folder = installed_file(PACKAGE, f"{DATA}/phontab", distribution="espeakng-loader", what="The synthesizer").parent
     found = [folder.parent / name for name in LIBRARIES if (folder.parent / name).is_file()]
     if not found:
-        raise FileNotFoundError(f"The synthesiser: the installed package 'espeakng-loader' has none of {', '.join(LIBRARIES)}")
+        raise FileNotFoundError(f"The synthesizer: the installed package 'espeakng-loader' has none of {', '.join(LIBRARIES)}")
     return folder, found[0]
 
 

@@ -1,8 +1,8 @@
-"""The corpus of the chapter `speech`: words of the Bible in synthesised voices, parted by voice and by word.
+"""The corpus of the chapter `speech`: words of the Bible in synthesized voices, parted by voice and by word.
 
 Words are the 2,000 most frequent of two to eight letters in the training chapters of the World English Bible that the CMU
-dictionary has; about an eighth are held out, by the groups of `pronunciation.split`, so that no form of a held-out word is learned.
-An utterance is one to three of them in random order: there is no sentence that a model could guess.
+dictionary has; about an eighth are held out, by the groups of `pronunciation.split`, so that no form of a held-out word is
+learned. An utterance is one to three of them in random order: there is no sentence that a model could guess.
 """
 
 import random
@@ -76,7 +76,7 @@ def level(samples: Tensor, loudness: float = 0.1) -> Tensor:
 
 
 def with_noise(samples: Tensor, decibels: float, generator: torch.Generator, noise: Tensor | None = None) -> Tensor:
-    """Sound (N,) with white noise, or with `noise` (at least N,), so much weaker that 10 log10(power / noise's power) is `decibels`.
+    """Sound (N,) with white noise, or with `noise` (at least N,), of which 10 log10(sound's power / noise's) is `decibels`.
 
     Raises ValueError for a sound that is silent, or a noise that is shorter.
     """

@@ -34,7 +34,7 @@ def peaks(scores: Tensor, apart: int) -> list[tuple[int, float]]:
 def operating_curve(found: Sequence[tuple[int, float]], spoken: Sequence[tuple[int, int]], hours: float) -> list[Point]:
     """Misses against false alarms, a point for each threshold at which either changes, from the strictest on.
 
-    `found` are peaks, `spoken` the intervals of frames in which a keyword ends, both of one stream that is so many `hours` long.
+    `found` are peaks, `spoken` the intervals of frames in which a keyword ends, both of one stream of so many `hours`.
     A second peak in one interval counts as nothing. Raises ValueError where nothing is spoken or the hours are not positive.
     """
     if not spoken or not hours > 0:

@@ -1,4 +1,4 @@
-"""Letters as a recogniser writes them: a blank, which is 0 and spells nothing, a space, and a to z."""
+"""Letters as a recognizer writes them: a blank, which is 0 and spells nothing, a space, and a to z."""
 
 from collections.abc import Iterable
 

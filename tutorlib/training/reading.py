@@ -1,4 +1,4 @@
-"""What a recogniser learns from: sound and its letters, without a word on which belongs where; and what a speaker learns from."""
+"""What a recognizer learns from, sound and its letters without their places, and what a speaker learns from."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def even_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) ->
 
 
 def steps_of(lengths: Tensor) -> Tensor:
-    """Frames -> steps of the recogniser: half as many, rounded up."""
+    """Frames -> steps of the recognizer: half as many, rounded up."""
     return (lengths + 1) // 2
 
 
