@@ -78,7 +78,7 @@ def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
 
 
 def spot(log_probs: Tensor, keyword: Sequence[int]) -> Tensor:
-    """How well the `keyword` ends at each frame: log_probs (T, V) -> scores (T,), at most 0.
+    """How well the `keyword` ends at each frame: log_probs (..., T, V) -> scores (..., T), at most 0.
 
     The best path through its letters, from any frame on, each frame paid for by what it is less probable than the frame's most
     probable symbol: 0 where the most probable path spells the keyword. Raises ValueError for an empty keyword.
@@ -87,15 +87,15 @@ def spot(log_probs: Tensor, keyword: Sequence[int]) -> Tensor:
         raise ValueError("keyword must have at least one letter, got none")
     states = with_blanks(torch.as_tensor(keyword))[1:-1]  # (S,), from the first letter to the last
     skip = _may_skip(states)
-    paid = (log_probs - log_probs.amax(1, keepdim=True))[:, states]  # (T, S)
-    best, scores = log_probs.new_full(states.shape, NEVER), []
-    for frame in paid:
+    paid = (log_probs - log_probs.amax(-1, keepdim=True))[..., states]  # (..., T, S)
+    best, scores = torch.full_like(paid[..., 0, :], NEVER), []
+    for frame in paid.unbind(-2):
         ways = torch.stack([best, _shifted(best, 1), _shifted(best, 2).masked_fill(~skip, NEVER)])  # (3, S)
         best = ways.amax(0)
-        best[0] = 0  # the keyword may begin here
+        best[..., 0] = 0  # the keyword may begin here
         best = best + frame
-        scores.append(best[-1])
-    return torch.stack(scores)
+        scores.append(best[..., -1])
+    return torch.stack(scores, -1)
 
 
 def _may_skip(states: Tensor) -> Tensor:

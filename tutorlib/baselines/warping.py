@@ -45,15 +45,16 @@ def _down(costs: Tensor) -> Tensor:
 
 
 def spot_template(stream: Tensor, template: Tensor) -> Tensor:
-    """How well the template (S, M) ends at each frame of a stream (T, M): minus its mean distance along the best path, (T,).
+    """How well a template (S, M) ends at each frame of streams (..., T, M): minus its mean distance on the best path.
 
     A path may begin anywhere; with each frame of the stream it stays in the template's frame, or goes on by one or by two.
     """
-    apart = torch.cdist(stream, template)  # (T, S)
-    best, scores = apart.new_full((len(template),), FAR), []
-    for frame in apart:
-        one = torch.cat([best.new_zeros(1), best[:-1]])
-        two = torch.cat([best.new_tensor([FAR, 0.0]), best[:-2]])[:len(best)]
+    apart = torch.cdist(stream, template)  # (..., T, S)
+    best, scores = torch.full_like(apart[..., 0, :], FAR), []
+    begin = torch.zeros_like(best[..., :1])
+    for frame in apart.unbind(-2):
+        one = torch.cat([begin, best[..., :-1]], -1)
+        two = torch.cat([begin + FAR, begin, best[..., :-2]], -1)[..., :best.size(-1)]
         best = torch.minimum(torch.minimum(best, one), two) + frame
-        scores.append(-best[-1])
-    return torch.stack(scores) / len(template)
+        scores.append(-best[..., -1])
+    return torch.stack(scores, -1) / len(template)
