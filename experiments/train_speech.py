@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutorlib.baselines.warping import sketch, spot_template, warped_distances
+from tutorlib.baselines.warping import halved, sketch, spot_template, warped_distances
 from tutorlib.ctc import greedy, spot
 from tutorlib.data.bible import load_bible
 from tutorlib.data.synthesis import Request, synthesize
@@ -210,18 +210,25 @@ def in_list(model: nn.Module, mel: Tensor, words: Sequence[str]) -> str:
 def compared(model: nn.Module) -> dict:
     """Single words: nearest template, the recognizer, and the recognizer with the list of all 2,000."""
     _, known, unseen = vocabulary()
-    templates = [(each.text, sketch(log_mel(level(each.samples)))) for voice in TEMPLATE_VOICES
-                 for each in say([Request(word, voice) for word in known])]
+    templates = sorted(((each.text, sketch(log_mel(level(each.samples)))) for voice in TEMPLATE_VOICES
+                        for each in say([Request(word, voice) for word in known])), key=lambda pair: len(pair[1]))
     everything, found = sorted(known + unseen), {}
-    for name in SETS:
+    for name in ("neither new", "voice new", "both new"):
         spoken = test_sounds(name, 1, SINGLES)
         mels = [log_mel(level(each.samples)) for each in spoken]
         texts = [each.text for each in spoken]
-        nearest = [templates[int(warped_distances(sketch(mel), [sound for _, sound in templates]).argmin())][0] for mel in mels]
+        nearest = [templates[int(distances(mel, [sound for _, sound in templates]).argmin())][0] for mel in mels]
         spelled = [decode_letters(ids) for ids in read(model, mels)]
         listed = [in_list(model, mel, everything) for mel in mels]
         found[name] = {"template": rates(nearest, texts), "read": rates(spelled, texts), "listed": rates(listed, texts)}
     return {"scores": found, "templates": len(templates)}
+
+
+def distances(mel: Tensor, templates: Sequence[Tensor], together: int = 300) -> Tensor:
+    """From templates that are sorted by length, a few hundred at a time."""
+    one = sketch(mel)
+    return torch.cat([warped_distances(one, templates[start:start + together])
+                      for start in range(0, len(templates), together)])
 
 
 # -- speaking -----------------------------------------------------------------------------------------------------------------
@@ -342,12 +349,13 @@ def spotted(recognizer: nn.Module) -> dict:
     samples, ends = stream()
     mels = [log_mel(minute)[:6000] for minute in samples]  # 6,000 frames, 3,000 steps a minute
     log_probs = torch.stack([recognizer(mel[None])[0] for mel in mels])  # (minutes, T, V)
-    stretch = torch.stack([sketch(mel) for mel in mels])  # (minutes, T, M)
     hours, found = MINUTES / 60, {}
     for word in KEYWORDS:
-        templates = [sketch(log_mel(level(sound))) for sound in synthesize([Request(word, voice) for voice in TEMPLATE_VOICES])]
-        by_template = torch.stack([spot_template(stretch, template) for template in templates]).amax(0)
-        scores = {"ctc": spot(log_probs, encode_letters(word)), "template": by_template}
+        said = [log_mel(level(sound)) for sound in synthesize([Request(word, voice) for voice in TEMPLATE_VOICES])]
+        scores = {"ctc": spot(log_probs, encode_letters(word))}
+        for name, features in (("template", halved), ("template, no tint", sketch)):
+            stretch = torch.stack([features(mel) for mel in mels])  # (minutes, T, M)
+            scores[name] = torch.stack([spot_template(stretch, features(mel)) for mel in said]).amax(0)
         found[word] = {name: thinned(operating_curve(peaks(score.flatten(), 25), ends[word], hours))
                        for name, score in scores.items()}
     return {"hours": hours, "said": {word: len(each) for word, each in ends.items()}, "curves": found}

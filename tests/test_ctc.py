@@ -111,6 +111,11 @@ def test_spot_is_the_best_over_all_beginnings(seed, steps):
         assert found[end].item() == pytest.approx(max(options)) if options else found[end] < -1e20
 
 
+def test_spot_takes_streams_side_by_side():
+    streams = drawn(5, 3, 9, 4, 1)[0].detach().log_softmax(-1)
+    assert torch.equal(spot(streams, [1, 2, 2]), torch.stack([spot(each, [1, 2, 2]) for each in streams]))
+
+
 @pytest.mark.parametrize("changed, message", [
     ({"targets": torch.tensor([[0]])}, "targets must be letters from 1 to 2, got [0]"),
     ({"targets": torch.tensor([[3]])}, "targets must be letters from 1 to 2, got [3]"),

