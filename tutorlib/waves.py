@@ -27,8 +27,8 @@ class Player:
     def _repr_html_(self) -> str:
         """The label is read aloud by a screen reader and stands above the player."""
         label, code = html.escape(self.label, quote=True), base64.b64encode(self.content).decode()
-        return (f'<figure class="sound"><figcaption>{label}</figcaption><audio controls preload="metadata" '
-                f'aria-label="{label}" src="data:audio/wav;base64,{code}"></audio></figure>')
+        return (f'<p>{label}</p><audio controls preload="metadata" aria-label="{label}" '
+                f'src="data:audio/wav;base64,{code}"></audio>')
 
 
 def wave_bytes(samples: Tensor) -> bytes:
