@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutorlib.baselines.warping import halved, sketch, spot_template, warped_distances
-from tutorlib.ctc import greedy, spot
+from tutorlib.baselines.warping import halve, sketch, spot_template, warped_distances
+from tutorlib.ctc import greedy_letters, spot
 from tutorlib.data.bible import load_bible
 from tutorlib.data.synthesis import Request, synthesize
 from tutorlib.data.utterances import (
@@ -29,7 +29,7 @@ from tutorlib.data.utterances import (
     Utterance,
     collate,
     draw_requests,
-    level,
+    leveled,
     load_words,
     say,
     with_noise,
@@ -43,7 +43,7 @@ from tutorlib.pretrained.silero import load_silero
 from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
 from tutorlib.text.spelling import decode_letters, encode_letters
 from tutorlib.training import train, warmup_cosine
-from tutorlib.training.reading import even_loss, letter_durations, reading_loss, speaking_loss, steps_of
+from tutorlib.training.reading import even_loss, letter_durations, reading_loss, speaking_loss, steps_in
 
 UTTERANCES, BATCH, PEAK = 6000, 32, 3e-3
 SHORT, LONG = 1000, 5000  # steps: of the runs that are compared, and of the one that is kept
@@ -84,8 +84,8 @@ def training_sounds(seed: int = 0, count: int = UTTERANCES) -> tuple[list[str], 
     """Texts, their clean mels, and the same with white noise of 20 to -5 decibels."""
     dice, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     spoken = say(draw_requests(vocabulary()[1], KNOWN_VOICES, count, seed))
-    clean = [log_mel(level(each.samples)).half() for each in spoken]
-    noisy = [log_mel(level(with_noise(each.samples, dice.uniform(-5, 20), generator))).half() for each in spoken]
+    clean = [log_mel(leveled(each.samples)).half() for each in spoken]
+    noisy = [log_mel(leveled(with_noise(each.samples, dice.uniform(-5, 20), generator))).half() for each in spoken]
     return [each.text for each in spoken], clean, noisy
 
 
@@ -115,7 +115,7 @@ def disturbed(spoken: Sequence[Utterance], decibels: float | None, kind: str = "
             start = int(torch.randint(len(babble()) - len(samples), (), generator=generator)) if kind == "babble" else 0
             noise = babble()[start:] if kind == "babble" else None
             samples = with_noise(samples, decibels, generator, noise)
-        mels.append(log_mel(level(samples)))
+        mels.append(log_mel(leveled(samples)))
     return mels
 
 
@@ -136,7 +136,7 @@ def read(model: nn.Module, mels: Sequence[Tensor]) -> list[list[int]]:
     found = []
     for start in range(0, len(mels), 50):
         batch = collate(mels[start:start + 50], [[1]] * len(mels[start:start + 50]))
-        found += greedy(model(batch.mel), steps_of(batch.lengths))
+        found += greedy_letters(model(batch.mel), steps_in(batch.lengths))
     return found
 
 
@@ -210,12 +210,12 @@ def in_list(model: nn.Module, mel: Tensor, words: Sequence[str]) -> str:
 def compared(model: nn.Module) -> dict:
     """Single words: nearest template, the recognizer, and the recognizer with the list of all 2,000."""
     _, known, unseen = vocabulary()
-    templates = sorted(((each.text, sketch(log_mel(level(each.samples)))) for voice in TEMPLATE_VOICES
+    templates = sorted(((each.text, sketch(log_mel(leveled(each.samples)))) for voice in TEMPLATE_VOICES
                         for each in say([Request(word, voice) for word in known])), key=lambda pair: len(pair[1]))
     everything, found = sorted(known + unseen), {}
     for name in ("neither new", "voice new", "both new"):
         spoken = test_sounds(name, 1, SINGLES)
-        mels = [log_mel(level(each.samples)) for each in spoken]
+        mels = [log_mel(leveled(each.samples)) for each in spoken]
         texts = [each.text for each in spoken]
         nearest = [templates[int(distances(mel, [sound for _, sound in templates]).argmin())][0] for mel in mels]
         spelled = [decode_letters(ids) for ids in read(model, mels)]
@@ -236,7 +236,7 @@ def distances(mel: Tensor, templates: Sequence[Tensor], together: int = 300) -> 
 
 @cache
 def spoken_sounds(count: int = SPOKEN) -> list[tuple[str, Tensor]]:
-    return [(each.text, log_mel(level(each.samples))) for each in
+    return [(each.text, log_mel(leveled(each.samples))) for each in
             say(draw_requests(vocabulary()[1], [SPEAKER_VOICE], count, 50))]
 
 
@@ -281,7 +281,7 @@ def average_letters(rows: Sequence[tuple[Tensor, Tensor, Tensor]], parts: int = 
 def heard(recognizer: nn.Module, mels: Sequence[Tensor]) -> list[str]:
     """Round trip: mel -> sound by Griffin-Lim -> mel -> letters."""
     generator = torch.Generator().manual_seed(0)
-    again = [log_mel(level(griffin_lim(magnitude_of(mel), generator=generator))) for mel in mels]
+    again = [log_mel(leveled(griffin_lim(magnitude_of(mel), generator=generator))) for mel in mels]
     return [decode_letters(ids) for ids in read(recognizer, again)]
 
 
@@ -296,7 +296,7 @@ def round_trips(recognizer: nn.Module, model: Speaker, rows: list) -> dict:
     simple, scores = average_letters(rows), {}
     for name, words in (("known", vocabulary()[1]), ("unseen", vocabulary()[2])):
         requests = [each._replace(speed=160, pitch=50) for each in draw_requests(words, [SPEAKER_VOICE], 120, 51)]
-        true = [log_mel(level(each.samples)) for each in say(requests)]
+        true = [log_mel(leveled(each.samples)) for each in say(requests)]
         texts = [each.text for each in requests]
         letters = [torch.tensor(encode_letters(text)) for text in texts]
         ours = heard(recognizer, [model(each)[0] for each in letters])
@@ -325,7 +325,7 @@ def stream() -> tuple[Tensor, dict[str, list[tuple[int, int]]]]:
     commands = [word for word in KEYWORDS for _ in range(SAID)]
     requests = [Request(text, dice.choice(NEW_VOICES), dice.randint(130, 190), dice.randint(30, 70))
                 for text in verses + commands]
-    sounds = [level(sound) for sound in synthesize(requests)]
+    sounds = [leveled(sound) for sound in synthesize(requests)]
     running, called = sounds[:len(verses)], list(zip(commands, sounds[len(verses):], strict=True))
     dice.shuffle(called)
     whole, ends, each = torch.zeros(MINUTES, 60 * RATE), {word: [] for word in KEYWORDS}, len(called) / MINUTES
@@ -351,9 +351,9 @@ def spotted(recognizer: nn.Module) -> dict:
     log_probs = torch.stack([recognizer(mel[None])[0] for mel in mels])  # (minutes, T, V)
     hours, found = MINUTES / 60, {}
     for word in KEYWORDS:
-        said = [log_mel(level(sound)) for sound in synthesize([Request(word, voice) for voice in TEMPLATE_VOICES])]
+        said = [log_mel(leveled(sound)) for sound in synthesize([Request(word, voice) for voice in TEMPLATE_VOICES])]
         scores = {"ctc": spot(log_probs, encode_letters(word))}
-        for name, features in (("template", halved), ("template, no tint", sketch)):
+        for name, features in (("template", halve), ("template, no tint", sketch)):
             stretch = torch.stack([features(mel) for mel in mels])  # (minutes, T, M)
             scores[name] = torch.stack([spot_template(stretch, features(mel)) for mel in said]).amax(0)
         found[word] = {name: thinned(operating_curve(peaks(score.flatten(), 25), ends[word], hours))
@@ -402,7 +402,7 @@ def gated(recognizer: nn.Module) -> dict:
 
 
 def greedy_ids(ids: Tensor) -> list[int]:
-    return greedy(torch.nn.functional.one_hot(ids, 28)[None].float(), torch.tensor([len(ids)]))[0]
+    return greedy_letters(torch.nn.functional.one_hot(ids, 28)[None].float(), torch.tensor([len(ids)]))[0]
 
 
 def opened(probabilities: Tensor, threshold: float = 0.5, before: int = 3, after: int = 6) -> Tensor:

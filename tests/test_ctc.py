@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutorlib.ctc import align, collapse, ctc_loss, greedy, spot, with_blanks
+from tutorlib.ctc import align, collapse, ctc_loss, greedy_letters, spot, with_blanks
 
 
 def drawn(seed, batch, steps, symbols, letters):
@@ -87,7 +87,7 @@ def test_what_lies_behind_the_lengths_does_not_count():
 def test_collapse_and_greedy():
     assert collapse([0, 1, 1, 0, 1, 2, 2, 0]) == [1, 1, 2] and collapse([]) == [] and collapse([0, 0]) == []
     best = F.one_hot(torch.tensor([[1, 1, 0, 1], [2, 0, 0, 3]]), 4).float()
-    assert greedy(best, torch.tensor([4, 3])) == [[1, 1], [2]]
+    assert greedy_letters(best, torch.tensor([4, 3])) == [[1, 1], [2]]
 
 
 def test_spot_is_zero_where_the_best_path_spells_the_keyword():

@@ -71,7 +71,7 @@ def align(log_probs: Tensor, target: Sequence[int]) -> Tensor:
     return torch.tensor(path[::-1])
 
 
-def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
+def greedy_letters(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
     """The text of the most probable path, which need not be the most probable text: (B, T, V), (B,) -> B lists of ids."""
     best = log_probs.argmax(-1).tolist()
     return [collapse(path[:length]) for path, length in zip(best, lengths.tolist(), strict=True)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tutorlib.ctc import greedy
+from tutorlib.ctc import greedy_letters
 from tutorlib.layers.spectrogram import RATE, SIZE, griffin_lim, log_mel, magnitude_of
 from tutorlib.models.speech import Recognizer, Speaker
 from tutorlib.options import SayOptions, TranscribeOptions
@@ -39,7 +39,7 @@ def transcribe(samples: Tensor) -> str:
     if loudness < 1e-4:
         raise ValueError("samples must have a sound in them, got silence")
     log_probs = load_speech()[0](log_mel(samples * LOUDNESS / loudness)[None])  # (1, T, V)
-    return decode_letters(greedy(log_probs, torch.tensor([log_probs.size(1)]))[0])
+    return decode_letters(greedy_letters(log_probs, torch.tensor([log_probs.size(1)]))[0])
 
 
 @torch.no_grad()

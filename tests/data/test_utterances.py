@@ -13,7 +13,7 @@ from tutorlib.data.utterances import (
     SpokenBatches,
     collate,
     draw_requests,
-    level,
+    leveled,
     load_words,
     say,
     with_noise,
@@ -57,7 +57,7 @@ def test_drawn_requests_keep_to_their_words_and_voices():
 
 @pytest.mark.parametrize("decibels", [20, 0, -10])
 def test_noise_has_the_power_that_is_asked_for(decibels):
-    samples = level(torch.sin(torch.arange(50_000) / 9))
+    samples = leveled(torch.sin(torch.arange(50_000) / 9))
     noise = with_noise(samples, decibels, torch.Generator().manual_seed(0)) - samples
     assert 10 * (samples.square().mean() / noise.square().mean()).log10() == pytest.approx(decibels, abs=0.01)
     given = with_noise(samples, decibels, torch.Generator(), torch.cos(torch.arange(60_000) / 7)) - samples

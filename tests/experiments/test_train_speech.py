@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tutorlib.ctc import greedy
+from tutorlib.ctc import greedy_letters
 from tutorlib.records import run_of
 from tutorlib.speaking import load_speech
 from tutorlib.text.spelling import decode_letters
@@ -55,13 +55,13 @@ def test_average_letters_have_their_mean_length_and_sound(program):
 
 def test_the_drawing_shows_what_is_read(record):
     from tutorlib.data.synthesis import Request, synthesize
-    from tutorlib.data.utterances import level
+    from tutorlib.data.utterances import leveled
     from tutorlib.layers.spectrogram import log_mel
 
-    sound = level(synthesize([Request("the king had seven sons", "m5")])[0])
+    sound = leveled(synthesize([Request("the king had seven sons", "m5")])[0])
     with torch.no_grad():
         log_probs = load_speech()[0](log_mel(sound)[None])
-    read = decode_letters(greedy(log_probs, torch.tensor([log_probs.size(1)]))[0])
+    read = decode_letters(greedy_letters(log_probs, torch.tensor([log_probs.size(1)]))[0])
     drawing = (ROOT.parent / "book" / "drawings" / "speech-read.svg").read_text(encoding="utf-8")
     assert ">thakin had seven suns<" in drawing
     assert sum(a != b for a, b in zip(read, "thakin had seven suns", strict=False)) <= 3

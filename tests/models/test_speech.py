@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from tutorlib.ctc import greedy
+from tutorlib.ctc import greedy_letters
 from tutorlib.models import Recognizer, Speaker
 from tutorlib.training.reading import (
     even_loss,
     letter_durations,
     reading_loss,
     speaking_loss,
-    steps_of,
+    steps_in,
 )
 
 
@@ -22,7 +22,7 @@ def small_recognizer():
 @pytest.mark.parametrize("frames", [1, 2, 9, 10])
 def test_a_step_is_two_frames(frames):
     out = small_recognizer()(torch.randn(2, frames, 8))
-    assert out.shape == (2, int(steps_of(torch.tensor(frames))), 5)
+    assert out.shape == (2, int(steps_in(torch.tensor(frames))), 5)
     assert torch.allclose(out.exp().sum(-1), torch.ones(out.shape[:2]), atol=1e-5)
 
 
@@ -49,7 +49,7 @@ def test_the_recognizer_overfits_one_batch():
     batch = (torch.randn(2, 40, 8), torch.tensor([40, 30]), torch.tensor([[1, 2, 2, 4], [3, 1, 0, 0]]), torch.tensor([4, 2]))
     first = reading_loss(model, batch).item()
     assert learn(model, reading_loss, batch, 250) < 0.05 * first
-    assert greedy(model(batch[0]).detach(), steps_of(batch[1])) == [[1, 2, 2, 4], [3, 1]]
+    assert greedy_letters(model(batch[0]).detach(), steps_in(batch[1])) == [[1, 2, 2, 4], [3, 1]]
     durations = letter_durations(model, batch[0][0], [1, 2, 2, 4])
     assert durations.sum() == 40 and durations.min() >= 1 and len(durations) == 4
 

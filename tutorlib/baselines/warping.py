@@ -9,14 +9,14 @@ from torch.nn.utils.rnn import pad_sequence
 FAR = 1e30
 
 
-def halved(mel: Tensor) -> Tensor:
+def halve(mel: Tensor) -> Tensor:
     """Log mel (T, M) -> (T / 2, M): two frames made one."""
     return mel[:len(mel) // 2 * 2].unflatten(0, (-1, 2)).mean(1)
 
 
 def sketch(mel: Tensor) -> Tensor:
-    """`halved`, less the mean of each band, so that a voice's tint falls out."""
-    return halved(mel) - halved(mel).mean(0)
+    """`halve`, less the mean of each band, so that a voice's tint falls out."""
+    return halve(mel) - halve(mel).mean(0)
 
 
 def warped_distances(one: Tensor, templates: Sequence[Tensor]) -> Tensor:

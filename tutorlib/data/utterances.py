@@ -70,7 +70,7 @@ def say(requests: Sequence[Request]) -> list[Utterance]:
     return [Utterance(each.text, each.voice, sound) for each, sound in zip(requests, sounds, strict=True)]
 
 
-def level(samples: Tensor, loudness: float = 0.1) -> Tensor:
+def leveled(samples: Tensor, loudness: float = 0.1) -> Tensor:
     """The sound made so loud that the root of its mean square is `loudness`; silence stays as it is."""
     return samples * (loudness / samples.square().mean().sqrt().clamp(min=1e-6))
 

@@ -16,20 +16,20 @@ def reading_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor])
     """
     mel, lengths, targets, target_lengths = batch
     log_probs = model(mel).transpose(0, 1)  # (T / 2, B, V), as torch wants it
-    return F.ctc_loss(log_probs, targets, steps_of(lengths), target_lengths, zero_infinity=True)
+    return F.ctc_loss(log_probs, targets, steps_in(lengths), target_lengths, zero_infinity=True)
 
 
 def even_loss(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """The control without alignment: the letters are spread evenly over the steps, and each step is told its letter."""
     mel, lengths, targets, target_lengths = batch
-    log_probs, steps = model(mel), steps_of(lengths)  # (B, T / 2, V), (B,)
+    log_probs, steps = model(mel), steps_in(lengths)  # (B, T / 2, V), (B,)
     t = torch.arange(log_probs.size(1), device=mel.device)
     place = (t * target_lengths[:, None] // steps[:, None]).clamp(max=targets.size(1) - 1)  # (B, T / 2)
     told = targets.gather(1, place).masked_fill(t >= steps[:, None], -100)
     return F.nll_loss(log_probs.flatten(0, 1), told.flatten())
 
 
-def steps_of(lengths: Tensor) -> Tensor:
+def steps_in(lengths: Tensor) -> Tensor:
     """Frames -> steps of the recognizer: half as many, rounded up."""
     return (lengths + 1) // 2
 
