@@ -10,7 +10,8 @@ check = ExerciseSheet()
 # 1: what a path spells
 
 def spelling(path):
-    return [symbol for place, symbol in enumerate(path) if symbol and (place == 0 or symbol != path[place - 1])]
+    pairs = zip([0, *path], path)  # each with the one before
+    return [symbol for before, symbol in pairs if symbol and symbol != before]
 
 
 def blanks_first(path):
@@ -38,7 +39,8 @@ def check_spelling(answer):
 # 2: noise by decibels
 
 def noise_factor(samples, noise, decibels):
-    return (samples.square().mean() / noise.square().mean() / 10 ** (decibels / 10)) ** 0.5
+    ratio = samples.square().mean() / noise.square().mean()
+    return (ratio / 10 ** (decibels / 10)) ** 0.5
 
 
 def of_amplitudes(samples, noise, decibels):
