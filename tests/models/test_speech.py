@@ -86,3 +86,12 @@ def test_the_speaker_learns_one_utterance_and_its_lengths():
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_blanks_between_two_letters_are_halved():
+    class Fixed(torch.nn.Module):
+        def forward(self, mel):
+            path = torch.tensor([[0, 1, 0, 0, 0, 2, 2, 0, 3, 0]])
+            return (50.0 * torch.nn.functional.one_hot(path, 5)).log_softmax(-1)
+
+    assert letter_durations(Fixed(), torch.zeros(20, 8), [1, 2, 3]).tolist() == [7, 8, 5]  # steps 1, 5 and 6, 8 of ten
