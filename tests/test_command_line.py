@@ -391,7 +391,7 @@ def test_a_real_model_writes_and_a_missing_package_is_named(capsys, monkeypatch)
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare", "ask", "translate"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "compare", "ask", "translate", "transcribe", "say"])
 def test_help_has_an_example_that_runs(command, capsys):
     with pytest.raises(SystemExit) as exit:
         main([command, "--help"])
@@ -415,3 +415,39 @@ def test_two_files_of_results_are_compared(tmp_path, capsys):
     (tmp_path / "old").write_text("1\n0\n")
     assert "results on the same rows, got 10 and 2" in refusal(capsys, ["compare", tmp_path / "new", tmp_path / "old"])
     assert "No such file" in refusal(capsys, ["compare", tmp_path / "new", tmp_path / "none"])
+
+
+# -- speech -------------------------------------------------------------------------------------------------------------------
+
+
+def test_say_and_transcribe(tmp_path, capsys):
+    file = str(tmp_path / "red.wav")
+    assert main(["say", "Red  light", file]) == 0
+    assert capsys.readouterr().out.startswith("red.wav: ")
+    assert main(["transcribe", file]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["transcribe", "none.wav"], "there is no file 'none.wav'"),
+    (["say", "route 66", "a.wav"], "text must have letters a to z and spaces only, got '6'"),
+    (["say", " ", "a.wav"], "text must have 1 to 200 letters, got 0"),
+    (["say", "a" * 201, "a.wav"], "text must have 1 to 200 letters, got 201"),
+    (["say", "red", "a.mp3"], "file must end in .wav"),
+    (["say", "red", "nowhere/a.wav"], "lie in a folder that is there, got 'nowhere/a.wav'")])
+def test_speech_refuses_in_a_sentence(argv, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"python -m tutorlib {argv[0]}: ") and message in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_silence_and_a_click_are_refused(tmp_path, capsys):
+    from tutorlib.waves import wave_bytes
+    for samples, message in ((torch.zeros(9000), "samples must have a sound in them, got silence"),
+                             (torch.ones(300), "samples must be at least 512, 32 milliseconds, got 300")):
+        path = tmp_path / "x.wav"
+        path.write_bytes(wave_bytes(samples))
+        assert main(["transcribe", str(path)]) == 2
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`python -m tutorlib`: train a language model, measure it, let it write; compare results, ask the book, translate.
+"""`python -m tutorlib`: train a language model, measure it, let it write; compare, ask the book, translate, read and say words.
 
 A checkpoint of `train` holds all that the other commands need: the weights, the sizes, the tokenizer, and which text it was.
 """
@@ -12,15 +12,27 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tutorlib.asking import ask_book
-from tutorlib.options import AskOptions, CompareOptions, EvaluateOptions, GenerateOptions, TrainOptions, TranslateOptions
+from tutorlib.options import (
+    AskOptions,
+    CompareOptions,
+    EvaluateOptions,
+    GenerateOptions,
+    SayOptions,
+    TrainOptions,
+    TranscribeOptions,
+    TranslateOptions,
+)
 from tutorlib.runs import DTYPES, REAL, compare_files, evaluate_model, generate_text, train_model
 from tutorlib.saved_runs import MODELS
+from tutorlib.speaking import say_to_file, transcribe_file
 from tutorlib.translating import translate_text
 
 COMMANDS = {"train": (TrainOptions, train_model), "evaluate": (EvaluateOptions, evaluate_model),
             "generate": (GenerateOptions, generate_text), "compare": (CompareOptions, compare_files),
-            "ask": (AskOptions, ask_book), "translate": (TranslateOptions, translate_text)}
-Options = TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions | TranslateOptions
+            "ask": (AskOptions, ask_book), "translate": (TranslateOptions, translate_text),
+            "transcribe": (TranscribeOptions, transcribe_file), "say": (SayOptions, say_to_file)}
+Options = (TrainOptions | EvaluateOptions | GenerateOptions | CompareOptions | AskOptions | TranslateOptions
+           | TranscribeOptions | SayOptions)
 LARGEST_SEED = 2**32 - 1  # of it and the step, batches make a seed that must fit into 64 bits
 DEVICE = (str, "such as cpu, cuda, mps (default: TUTORLIB_DEVICE, else cpu)")
 
@@ -54,6 +66,13 @@ TRANSLATE = """examples:
   python -m tutorlib translate "Close all notebooks"
       into Chinese, with the nearest string that was seen in training
   python -m tutorlib translate "Rotate clockwise" --beams 1"""
+
+TRANSCRIBE = """examples:
+  python -m tutorlib say "open the door" door.wav
+  python -m tutorlib transcribe door.wav
+      the network has heard synthesized voices only: most of what a person says it gets wrong"""
+SAY = """examples:
+  python -m tutorlib say "turn on the red light" light.wav"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,7 +108,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m tutorlib",
-                     description="Train a language model, measure it, let it write; compare results, ask the book, translate.",
+                     description="Train a language model, measure it, let it write; compare results, "
+                                 "ask the book, translate, read speech and speak.",
                      epilog="Each command has its own help, with examples: python -m tutorlib train --help")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     layout = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,6 +154,15 @@ def _parser() -> argparse.ArgumentParser:
         **layout, description="Translate a short string of a program from English to Chinese with the chapter's small model.")
     said.add_argument("text", metavar="TEXT", help="in the words of menus and messages, in quotes")
     _options(said, TranslateOptions, {"beams": (_count, "beams of the search; 1 is greedy")})
+    read = commands.add_parser(
+        "transcribe", usage="%(prog)s FILE", help="read the letters in a WAV file of speech", epilog=TRANSCRIBE, **layout,
+        description="The letters that the small network of the chapter Speech reads in a sound.")
+    read.add_argument("file", metavar="FILE", help="a WAV file: one channel, 16 bits, 16,000 samples a second")
+    spoken = commands.add_parser(
+        "say", usage="%(prog)s WORDS FILE", help="let the book's small network speak", epilog=SAY, **layout,
+        description="Write the sound of some words to a WAV file.")
+    spoken.add_argument("words", metavar="WORDS", help="letters a to z and spaces, in quotes")
+    spoken.add_argument("file", metavar="FILE", help="where to write; an older file is replaced")
     return parser
 
 

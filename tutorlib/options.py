@@ -84,3 +84,18 @@ class AskOptions:
 
     question: str
     top: int = 3
+
+
+@dataclass(frozen=True)
+class TranscribeOptions:
+    """Of `transcribe_file`."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class SayOptions:
+    """Of `say_to_file`."""
+
+    words: str
+    file: str

@@ -1,10 +1,19 @@
 """Edit distance and error rates."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutorlib.evaluation.sequences import edit_distance, phoneme_error_rate, wrong_word_rate
+from tutorlib.evaluation.sequences import (
+    character_error_rate,
+    edit_distance,
+    phoneme_error_rate,
+    rate_error,
+    word_edits,
+    word_error_rate,
+    wrong_word_rate,
+)
 
 words = st.text("ab", max_size=7)
 
@@ -54,3 +63,25 @@ def test_words_without_phonemes_have_no_rate():
     with pytest.raises(ValueError, match="expected must hold at least one phoneme, got 2 empty words"):
         phoneme_error_rate([("K",), ()], [(), ()])
     assert phoneme_error_rate([("K",), ()], [(), ("K",)]) == 2 and wrong_word_rate([("K",), ()], [(), ()]) == 1 / 2
+
+
+@given(st.lists(st.tuples(st.text("ab ", max_size=8), st.text("ab ", max_size=8)), min_size=1, max_size=5))
+def test_word_and_character_error_rates_are_jiwer_s(pairs):
+    jiwer = pytest.importorskip("jiwer")
+    pairs = [(" ".join(predicted.split()), " ".join(expected.split())) for predicted, expected in pairs if expected.split()]
+    if not pairs:
+        return
+    predicted, expected = map(list, zip(*pairs, strict=True))
+    assert word_error_rate(predicted, expected) == pytest.approx(jiwer.wer(expected, predicted))
+    assert character_error_rate(predicted, expected) == pytest.approx(jiwer.cer(expected, predicted))
+
+
+def test_the_rate_s_error_is_that_of_its_texts():
+    edits, lengths = torch.tensor([0, 1] * 200), torch.tensor([2, 2] * 200)
+    assert rate_error(edits, lengths) == pytest.approx(0.25 / 20, rel=0.1)  # a text's rate is 0 or 1/2
+    assert rate_error(torch.ones(5, dtype=torch.long), torch.full((5,), 4)) == 0
+    with pytest.raises(ValueError, match=r"edits and lengths must be \(N,\), N at least 2, got \(1,\) and \(1,\)"):
+        rate_error(torch.ones(1), torch.ones(1))
+    with pytest.raises(ValueError, match="expected must hold at least one word, got 1 empty texts"):
+        word_error_rate(["a"], [" "])
+    assert word_edits(["a b", "c"], ["a", "c d e"])[0].tolist() == [1, 2]

@@ -13,7 +13,7 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_another_name_is_refused():
-    with pytest.raises(ValueError, match=r"name must be one of \['minilm', 'mobilenet', 'smollm2'\], got 'gpt5'"):
+    with pytest.raises(ValueError, match=r"name must be one of \['minilm', 'mobilenet', 'silero', 'smollm2'\], got 'gpt5'"):
         load("gpt5")
 
 

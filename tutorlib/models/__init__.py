@@ -19,6 +19,8 @@ from tutorlib.models.mobilenet import MobileNetV2
 from tutorlib.models.recurrent import RecurrentClassifier
 from tutorlib.models.resnet import ResNet
 from tutorlib.models.sasrec import SASRec, SASRecConfig
+from tutorlib.models.silero import VoiceDetector
+from tutorlib.models.speech import Recognizer, Speaker
 from tutorlib.models.transformer import Transformer, TransformerConfig
 from tutorlib.models.unet import UNet
 from tutorlib.models.vae import VAE
@@ -45,14 +47,17 @@ __all__ = [
     "Llama",
     "LlamaConfig",
     "MobileNetV2",
+    "Recognizer",
     "RecurrentClassifier",
     "ResNet",
     "SASRec",
     "SASRecConfig",
+    "Speaker",
     "Transformer",
     "TransformerConfig",
     "UNet",
     "ViT",
     "ViTConfig",
     "VisionLanguage",
+    "VoiceDetector",
 ]
