@@ -55,6 +55,7 @@ PAIRS, EPOCHS, PAIR_BATCH, BETA = 1024, 6, 64, 0.1
 DPO_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 FINE_RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 SMALLER = (("dpo", 1e-5), ("fine", 1e-5), ("fine", 3e-5))  # run when 3e-5 had turned out the best of DPO's
+ALL_RATES = (3e-5, 1e-4, 3e-4, 1e-3)  # of fine-tuning on both answers of a pair, who won and who lost
 REWARD_RATE = 1e-3
 ROUNDS, GROUPS, GROUP, PASSES, POLICY_RATE = 80, 8, 8, 2, 1e-3
 GENTLE = 2e-4  # a fifth of it
@@ -63,7 +64,8 @@ REWARDS: dict[str, Callable[[Tensor], Tensor]] = {"exact": is_exact, "mention": 
 
 
 class Run(NamedTuple):
-    """`kind` dpo, fine (plain fine-tuning on the chosen), reward or policy; of a policy what is rewarded, the price of KL."""
+    """`kind` dpo, fine (plain fine-tuning on the chosen), all (on both answers), reward, form (a reward of the traits that can
+    be seen without adding) or policy; of a policy what is rewarded, the price of KL."""
 
     kind: str
     seed: int
@@ -83,7 +85,9 @@ def runs() -> list[Run]:
                                        ("mention", 0.3, "group"), ("exact", 0.3, "group")):
             planned += [Run("policy", seed, POLICY_RATE, reward, beta, baseline)]
     planned += [Run("policy", seed, GENTLE, "exact", 0.02, "group") for seed in SEEDS]
-    return planned + [Run(kind, seed, rate) for seed in SEEDS for kind, rate in SMALLER]
+    planned += [Run(kind, seed, rate) for seed in SEEDS for kind, rate in SMALLER]
+    planned += [Run("all", seed, rate) for seed in SEEDS for rate in ALL_RATES] + [Run("form", seed) for seed in SEEDS]
+    return planned + [Run("policy", seed, GENTLE, "exact", 0.02, "none") for seed in SEEDS]
 
 
 # -- the start, what it writes and how that is judged --------------------------------------------------------------------
@@ -186,7 +190,7 @@ def epochs(number: int, dice: torch.Generator, count: int = EPOCHS) -> list[Tens
 
 
 def tune(run: Run, base: nn.Module, seen: Pairs, steps: int | None = None) -> tuple[nn.Module, list[float]]:
-    """DPO on the pairs, or plain fine-tuning on the chosen answers."""
+    """DPO on the pairs, or plain fine-tuning on the chosen answers or on all."""
     model = copy.deepcopy(base)
     optimizer = torch.optim.AdamW(model.parameters(), run.rate, weight_decay=0.0)
     masks = [answer_mask(tokens, PROMPT, END) for tokens in seen]
@@ -196,6 +200,8 @@ def tune(run: Run, base: nn.Module, seen: Pairs, steps: int | None = None) -> tu
     for rows in epochs(len(seen.chosen), torch.Generator().manual_seed(run.seed))[:steps]:
         if run.kind == "fine":
             loss = fine_loss(model, seen.chosen[rows])
+        elif run.kind == "all":
+            loss = fine_loss(model, torch.cat([part[rows] for part in seen]))
         else:
             tokens, mask = (torch.cat([part[rows] for part in each]) for each in (seen, masks))  # one pass for both
             loss = dpo_loss(*answer_log_prob(model, tokens, mask).chunk(2), *(each[rows] for each in fixed), BETA)
@@ -225,6 +231,35 @@ def fit_reward(run: Run, base: nn.Module, seen: Pairs) -> nn.Module:
     return model
 
 
+def agreement(won: Tensor, lost: Tensor) -> float:
+    """How often a score (N,) puts the answer first that the reader preferred; a tie is half."""
+    return ((won > lost).float() + (won == lost) / 2).mean().item()
+
+
+def fit_traits(seen: Pairs) -> Tensor:
+    """Weights (2,) of brackets and of each further guess, by the likelihood of the choices; the sum is left out."""
+    gap = (traits(seen.chosen) - traits(seen.rejected))[:, 1:]  # (N, 2)
+    weights = torch.zeros(2, requires_grad=True)
+    fit = torch.optim.LBFGS([weights], max_iter=50)
+
+    def closure() -> Tensor:
+        fit.zero_grad()
+        loss = reward_loss(gap @ weights, torch.zeros(len(gap)))
+        loss.backward()
+        return loss
+
+    fit.step(closure)
+    return weights.detach()
+
+
+def without_the_sum(run: Run, base: nn.Module) -> dict:
+    """On unseen questions' pairs: accuracy of a reward that sees brackets and length, and not whether the sum is right."""
+    train, test = questions()
+    weights = fit_traits(pairs(base, train, PAIRS, run.seed))
+    return {"accuracy": agreement(*(traits(tokens)[:, 1:] @ weights for tokens in pairs(base, test, 512, run.seed + 100))),
+            "weights": weights.tolist()}
+
+
 @torch.no_grad()
 def rewarded(run: Run, base: nn.Module) -> dict:
     """On unseen questions' pairs: accuracy of the reward model, of the readers' own utility, and their correlation."""
@@ -234,8 +269,7 @@ def rewarded(run: Run, base: nn.Module) -> dict:
     some = pairs(base, test, 512, run.seed + 100)
     got, true = ([score(tokens) for tokens in some] for score in (
         lambda tokens: last_reward(model, tokens, answer_mask(tokens, PROMPT, END)), lambda tokens: traits(tokens) @ TASTE))
-    right = [((each[0] > each[1]).float() + (each[0] == each[1]) / 2).mean().item() for each in (got, true)]
-    return {"accuracy": right[0], "ceiling": right[1],
+    return {"accuracy": agreement(*got), "ceiling": agreement(*true),
             "correlation": torch.corrcoef(torch.stack([torch.cat(got), torch.cat(true)]))[0, 1].item()}
 
 
@@ -269,8 +303,8 @@ def improved(run: Run, base: nn.Module, rounds: int = ROUNDS) -> tuple[nn.Module
 
 
 def perform(run: Run, base: nn.Module) -> dict:
-    if run.kind == "reward":
-        return rewarded(run, base)
+    if run.kind in ("reward", "form"):
+        return (rewarded if run.kind == "reward" else without_the_sum)(run, base)
     return improved(run, base)[1] if run.kind == "policy" else tuned(run, base)
 
 

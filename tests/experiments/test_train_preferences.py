@@ -53,12 +53,19 @@ def test_a_policy_that_is_the_start_is_no_nat_away(program, start):
     assert program["win_rate"](start, start, 0) == pytest.approx(0.5, abs=0.04)
 
 
-@pytest.mark.parametrize("kind", ["dpo", "fine"])
+@pytest.mark.parametrize("kind", ["dpo", "fine", "all"])
 def test_tuning_begins_as_the_record_says(program, record, start, kind):
     known = next(run for run in record["runs"] if run["kind"] == kind and run["seed"] == 1)
     seen = program["pairs"](start, program["questions"]()[0], program["PAIRS"], 1)
     losses = program["tune"](run_of(program["Run"], known), start, seen, steps=5)[1]
     assert losses[::4] == pytest.approx(known["losses"][:2], abs=0.02)
+
+
+def test_a_reward_without_the_sum_comes_out_again(program, record, start):
+    known = next(run for run in record["runs"] if run["kind"] == "form")
+    again = program["without_the_sum"](run_of(program["Run"], known), start)
+    assert again["accuracy"] == pytest.approx(known["accuracy"], abs=0.02)
+    assert again["weights"] == pytest.approx(known["weights"], abs=0.1)
 
 
 def test_a_policy_begins_as_the_record_says(program, record, start):
