@@ -11,16 +11,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def as_vector(values: Tensor) -> Tensor:
+    """`values` itself, a contiguous vector (n,), whose pieces are views; ValueError for anything else."""
+    if values.dim() != 1 or not values.is_contiguous():
+        raise ValueError(f"values must be a contiguous vector (n,), got the shape {tuple(values.shape)}")
+    return values
+
+
 def ring_all_reduce(values: Tensor) -> int:
     """Sum `values` (n,) over all processes, in place; the bytes that this one sent.
 
     P - 1 turns add: a piece, an n-th part of P, goes round, and each process adds its own. P - 1 turns spread the finished
     pieces. Raises ValueError for what is no contiguous vector: its pieces must be views.
     """
-    if values.dim() != 1 or not values.is_contiguous():
-        raise ValueError(f"values must be a contiguous vector (n,), got the shape {tuple(values.shape)}")
     rank, size = dist.get_rank(), dist.get_world_size()
-    pieces, sent = values.tensor_split(size), 0  # P of (n / P,), views of values
+    pieces, sent = as_vector(values).tensor_split(size), 0  # P of (n / P,), views of values
     for turn in range(2 * (size - 1)):
         outgoing, place = pieces[(rank - turn) % size], pieces[(rank - turn - 1) % size]
         incoming = torch.empty_like(place)

@@ -65,25 +65,25 @@ def check_mean(answer):
 
 # 3: columns, then rows
 
-def divided(x, A, B, processes):
-    # x (T, D), A (D, F), B (F, D): process p has the columns A_p and the rows B_p
-    parts = [torch.relu(x @ A_p) @ B_p for A_p, B_p in
-             zip(A.chunk(processes, dim=1), B.chunk(processes, dim=0))]  # P of (T, D)
+def divided(x, U, W, processes):
+    # x (T, D), U (D, F), W (F, D): process p has the columns U_p and the rows W_p
+    parts = [torch.relu(x @ U_p) @ W_p for U_p, W_p in
+             zip(U.chunk(processes, dim=1), W.chunk(processes, dim=0))]  # P of (T, D)
     return torch.stack(parts)  # (P, T, D)
 
 
-def rows_first(x, A, B, processes):
-    return torch.stack([torch.relu(x_p @ A_p) @ B / processes for x_p, A_p in
-                        zip(x.chunk(processes, dim=1), A.chunk(processes, dim=0))])
+def rows_first(x, U, W, processes):
+    return torch.stack([torch.relu(x_p @ U_p) @ W / processes for x_p, U_p in
+                        zip(x.chunk(processes, dim=1), U.chunk(processes, dim=0))])
 
 
-def same_columns(x, A, B, processes):
-    A_0, B_0 = A.chunk(processes, dim=1)[0], B.chunk(processes, dim=0)[0]
+def same_columns(x, U, W, processes):
+    A_0, B_0 = U.chunk(processes, dim=1)[0], W.chunk(processes, dim=0)[0]
     return torch.stack([torch.relu(x @ A_0) @ B_0] * processes)
 
 
-def summed(x, A, B, processes):
-    return torch.relu(x @ A) @ B
+def summed(x, U, W, processes):
+    return torch.relu(x @ U) @ W
 
 
 @check.exercise(3, "Columns, then rows", reference=divided, mistakes=[
