@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python experiments/train_precision.py experiments/records/train_precision.json
 
-writes, for three seeds, what each way gives on held-out text after equally many steps. A seed's weights and batches are the
+writes, for six seeds, what each way gives on held-out text after equally many steps. A seed's weights and batches are the
 same in all ways. Where one is in float16, its products are (autocast), and weights and optimizer in float32; where one is in
 bfloat16, its weights are, and everything is computed in float32. The record is written anew after each run, and a run that
 it has is not made again.
@@ -28,7 +28,7 @@ from tutorlib.training import token_cross_entropy
 from tutorlib.training.precision import BFLOAT16, LossScaler, RoundedWeights, round_stochastically, round_to
 
 VOCABULARY, LENGTH, BATCH, WIDTH, LAYERS, HEADS = 2048, 128, 4, 64, 2, 2
-STEPS, SEEDS, HIGH, LOW, HELD_OUT = 180, (0, 1, 2), 3e-3, 3e-4, 64
+STEPS, SEEDS, HIGH, LOW, HELD_OUT = 180, (0, 1, 2, 3, 4, 5), 3e-3, 3e-4, 64
 NEVER = 10**6  # steps until a scale doubles: it stays
 
 
