@@ -29,7 +29,7 @@ from tutorlib.training.losses import NO_CLASS, token_cross_entropy
 
 TAGS = "O", f"B-{KIND}", f"I-{KIND}"
 TESTED, LONGEST, BATCH, FIRST = 1000, 96, 16, 3
-STEPS = {100: 60}
+STEPS = {100: 60, 1000: 120}
 RATES = {"MiniLM": 2e-4, "fresh weights": 3e-4}  # of the encoder; the map on top learns ten times as fast
 
 
@@ -39,7 +39,8 @@ class Run(NamedTuple):
     draw: int
 
 
-RUNS = [Run("MiniLM", 100, 0), Run("fresh weights", 100, 0)]
+RUNS = [Run("MiniLM", 100, 0), Run("fresh weights", 100, 0), Run("MiniLM", 100, 1), Run("MiniLM", 100, 2),
+        Run("MiniLM", 1000, 0)]
 
 
 def main() -> None:

@@ -36,6 +36,13 @@ def test_vectors_decide_where_no_word_is_shared():
     assert found.passage == load_passages()[target] and found.best == len(found.sentences) - 1
 
 
+def test_a_question_is_never_the_answer_unless_nothing_else_is_there():
+    scores = torch.tensor([3.0, 1.0, 2.0])
+    assert asking.without_questions(scores, ["What does it buy?", "Much.", "Little."]).argmax() == 2
+    assert asking.without_questions(scores[:2], ["What?", "Why?"]).equal(scores[:2])
+    assert asking.without_questions(scores[:1], ["Yes."]).equal(scores[:1])
+
+
 def test_words_and_vectors_count_alike():
     counted = find(WHY, 1)[0].passage
     against = -load_vectors()[load_passages().index(counted)]

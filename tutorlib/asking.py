@@ -50,7 +50,13 @@ def find(question: str, top: int = 3, embedder: Embedder | None = None) -> list[
 def _read(passage: Passage, score: float, question: str, asked: Tensor | None, embedder: Embedder | None) -> Found:
     sentences = sentences_of(passage.body)
     fits = BM25(sentences)(question) if embedder is None else embedder(sentences) @ asked  # (sentences,)
-    return Found(passage, score, sentences, int(fits.argmax()))
+    return Found(passage, score, sentences, int(without_questions(fits, sentences).argmax()))
+
+
+def without_questions(scores: Tensor, sentences: Sequence[str]) -> Tensor:
+    """The scores (N,) with -inf for sentences that end in a question mark, since a question is no answer; unless all do."""
+    asks = torch.tensor([sentence.endswith("?") for sentence in sentences])
+    return scores if asks.all() else scores.masked_fill(asks, -torch.inf)
 
 
 def ask_book(options: AskOptions) -> None:
