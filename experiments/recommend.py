@@ -46,21 +46,26 @@ METHODS: dict[str, list[dict]] = {  # the settings that each tries
 }
 TODAY, BEFORE, WEEKS, CLICKS, CATALOG = 16.0, 12.0, 20.0, 24, 600  # of the world in which time counts
 FADING = 0.15
+THOUSANDS = 20.0  # of users that a long training of SASRec learns from
+LONG, EVERY = 3200, 400  # its steps, and how often it is judged
+LOOKS = (1, 19)  # the clicks of a test user that it is shown
 ROUNDS, SHOWN, EXPLORE, LOOP_USERS = 15, 10, (0.0, 0.1, 0.3, 1.0), 500
 Recommender = Callable[[Tensor], Tensor]
 
 
 class Run(NamedTuple):
-    """`kind` dial, net, split or loop; `order` the share of habit; `value` the fading, or the share explored.
+    """`kind` dial, net, split, more, loop or curve; `order` the share of habit; `value` the fading, or the share explored, or
+    the thousands of users.
 
-    dial judges what counts and factors, net SASRec alone on the same clicks, in one world.
+    dial judges what counts and factors, net SASRec alone on the same clicks, in one world, curve SASRec over a longer training.
+    more is the split by time with as many clicks more as the leak has, but from before the cut, of other users.
     """
 
     kind: str
     seed: int
     order: float = 0.5
     value: float = 0.0
-    control: bool = False  # a loop whose clicks do not come from what was shown
+    control: bool = False  # a loop whose clicks do not come from what was shown; a curve of two heads, half as long
 
 
 def runs() -> list[Run]:
@@ -69,7 +74,9 @@ def runs() -> list[Run]:
     planned += [Run("split", seed, order, fading) for order, fading in ((0.5, FADING), (0.0, 0.0)) for seed in WORLDS]
     for seed in WORLDS:
         planned += [Run("loop", seed, 0.0, share) for share in EXPLORE] + [Run("loop", seed, 0.0, 0.0, True)]
-    return planned + [Run("net", 0, order) for order in NETS]
+    planned += [Run("net", 0, order) for order in NETS]
+    planned += [Run("more", seed, 0.5, FADING) for seed in WORLDS]
+    return planned + [Run("curve", 0, 0.5, THOUSANDS, heads) for heads in (False, True)]
 
 
 # -- methods -------------------------------------------------------------------------------------------------------------
@@ -82,14 +89,17 @@ def next_item_loss(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
 
 
 def sasrec(rows: Tensor, items: int, seed: int, *, layers: int = 1, dropout: float = 0.2, rate: float = 3e-3, width: int = 64,
-           steps: int = STEPS) -> tuple[SASRec, list[float]]:
-    """A SASRec trained on histories (U, T), and its losses."""
+           heads: int = 1, steps: int = STEPS, until: int = STEPS,
+           evaluate: Callable[[nn.Module], dict] | None = None) -> tuple[SASRec, list]:
+    """A SASRec trained on histories (U, T), and its losses, or what `evaluate` found; its rate is 0 after `until` steps."""
     torch.manual_seed(seed)
-    model = SASRec(SASRecConfig(items, max_length=rows.size(1) - 1, width=width, num_layers=layers, dropout=dropout))
+    model = SASRec(SASRecConfig(items, max_length=rows.size(1) - 1, width=width, num_heads=heads, num_layers=layers,
+                                dropout=dropout))
     optimizer = torch.optim.Adam(model.parameters(), rate, betas=(0.9, 0.98))
     history = train(model, ShuffledBatches(rows, batch_size=BATCH, seed=seed), next_item_loss, optimizer, steps=steps,
-                    schedule=warmup_cosine(40, STEPS), progress=False)
-    return model, history.losses
+                    schedule=warmup_cosine(40, until), progress=False, evaluate=evaluate,
+                    evaluate_every=EVERY if evaluate else None)
+    return model, history.evaluations if evaluate else history.losses
 
 
 def make(method: str, setting: dict, rows: Tensor, items: int, seed: int, steps: int = STEPS) -> Recommender:
@@ -140,7 +150,7 @@ def names_of(run: Run) -> list[str]:
 def world_of(run: Run) -> tuple[World, torch.Generator]:
     dice = torch.Generator().manual_seed(100 * run.seed)
     config = WorldConfig(items=ITEMS, order=run.order, weeks=WEEKS)
-    if run.kind == "split":
+    if run.kind in ("split", "more"):
         config = replace(config, items=CATALOG, fading=run.value)
     return World(config, dice), dice
 
@@ -180,6 +190,45 @@ def dialed(run: Run, record: dict, steps: int = STEPS) -> dict:
     best = world.best(histories, test.times[:, :-1], test.times[:, -1])
     scores["ceiling"] = judged(best, targets, histories, run.seed)
     return {"scores": scores, "cold": cold(methods, world, test)} | ({"trials": trials, "chosen": picked} if trials else {})
+
+
+def curved(run: Run) -> dict:
+    """SASRec at every 400 steps of a long training: hits on test users shown one click or all, the lists that differ, the loss.
+
+    Beside it what counts, on the same clicks: transitions and, its prior chosen on development users, both counts. The first
+    2,000 users, the development and the test users are those of `dialed`.
+    """
+    world, dice = world_of(run)
+    rows = world.draw(USERS, LENGTH, dice).items
+    development, test = world.draw(DEVELOPMENT, LENGTH, dice).items, world.draw(TEST, LENGTH, dice).items
+    rows = torch.cat([rows, world.draw(round(1000 * run.value) - USERS, LENGTH, dice).items])
+    histories, targets = test[:, :-1], test[:, -1]
+
+    def hits(scores: Tensor) -> float:
+        return hits_at(target_ranks(scores, targets, histories), 10).mean().item()
+
+    def first_ten(scores: Tensor) -> Tensor:
+        scores = scores.scatter(1, histories, -torch.inf)
+        scores[:, 0] = -torch.inf
+        return scores.topk(10).indices.sort(1).values  # (B, 10)
+
+    def look(model: nn.Module) -> dict:
+        short = histories.clone()
+        short[:, :-LOOKS[0]] = 0
+        few, full = model.next_scores(short), model.next_scores(histories)
+        changed = (first_ten(few) != first_ten(full)).any(1).double().mean().item()
+        return {"one": hits(few), "all": hits(full), "changed": changed, "loss": next_item_loss(model, (test,)).item(),
+                "development": hits_at(target_ranks(model.next_scores(development[:, :-1]), development[:, -1],
+                                                    development[:, :-1]), 10).mean().item()}
+
+    made = [make("both", setting, rows, ITEMS, run.seed) for setting in METHODS["both"]]
+    both = max(made, key=lambda each: hits_at(target_ranks(each(development[:, :-1]), development[:, -1],
+                                                           development[:, :-1]), 10).mean())
+    counts = {"both": hits(both(histories)),
+              "transitions": hits(make("transitions", METHODS["transitions"][0], rows, ITEMS, run.seed)(histories))}
+    steps = LONG // 2 if run.control else LONG
+    course = sasrec(rows, ITEMS, run.seed, heads=1 + run.control, steps=steps, until=steps, evaluate=look)[1]
+    return {"counts": counts, "course": [found for _, found in course]}
 
 
 # -- splits --------------------------------------------------------------------------------------------------------------
@@ -241,6 +290,27 @@ def splits(run: Run, record: dict, steps: int = STEPS) -> dict:
     return found
 
 
+def more_clicks(part: Split, leaky: Split, others: Tensor) -> Split:
+    """`part` with as many clicks to learn from as `leaky` has, those that it lacks from rows (U, T) of other users."""
+    lacking = int((leaky.rows > 0).sum() - (part.rows > 0).sum())
+    enough = int(((others > 0).sum(1).cumsum(0) < lacking).sum()) + 1
+    return part._replace(rows=torch.cat([part.rows, others[:enough]]))
+
+
+def with_more(run: Run, record: dict) -> dict:
+    """Each method judged by the split by time, with the clicks before the cut of more users."""
+    world, dice = world_of(run)
+    clicks = world.draw(USERS, CLICKS, dice)
+    part, leaky = (split(clicks, kind, dice) for kind in ("time", "leak"))
+    others = split(world.draw(USERS, CLICKS, dice), "time", dice).rows
+    part = more_clicks(part, leaky, others)
+    known = part.rows.unique()
+    known = known[known > 0]
+    return {"users": len(part.rows), "scores": {name: judged(
+        make(name, chosen(record, run.order, name), part.rows, CATALOG, run.seed)(part.histories), part.targets,
+        part.histories, run.seed, known) for name in names_of(run)}}
+
+
 # -- the loop ------------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +350,10 @@ def looped(run: Run) -> dict:
 def perform(run: Run, record: dict) -> dict:
     if run.kind == "loop":
         return looped(run)
+    if run.kind == "curve":
+        return curved(run)
+    if run.kind == "more":
+        return with_more(run, record)
     return (splits if run.kind == "split" else dialed)(run, record)
 
 

@@ -100,3 +100,11 @@ def test_the_drawing_that_opens_the_page_shows_the_record(record):
     asked = [("random", "sampled"), ("random", "hr"), ("last", "hr"), ("time", "hr"), ("truth", "hr")]
     drawn = re.findall(r'class="bold" x="[\d.]+" y="[\d.]+">(\.\d\d)<', drawing)
     assert drawn == [f"{mean(run[kind]['scores']['both'][what] for run in runs):.2f}"[1:] for kind, what in asked]
+
+
+def test_more_clicks_are_as_many_as_the_leak_has_and_lie_before_the_cut(program, clicks):
+    part, leaky = (program["split"](clicks, kind, torch.Generator().manual_seed(0)) for kind in ("time", "leak"))
+    others = part.rows.repeat(9, 1)
+    more = program["more_clicks"](part, leaky, others).rows
+    lacking = int((leaky.rows > 0).sum() - (more > 0).sum())
+    assert -int((others[0] > 0).sum()) < lacking <= 0 and more[:2].equal(part.rows)
