@@ -146,7 +146,8 @@ def test_training_flops_are_those_that_torch_counts(vocabulary, length, width, l
 
 
 def test_what_flops_cost_is_what_the_first_chapter_says():
-    """Its cell states the same peak and price, and its text the utilization."""
+    """Its cell states the same peak, and its text the utilization and the price."""
     chapter = (Path(__file__).parents[2] / "chapters" / "concepts" / "large-models.ipynb").read_text("utf8")
-    assert f"PEAK, TOKENS, DOLLARS = {PEAK:.2e}".replace("e+", "e") in chapter and f"2e12, {DOLLARS}" in chapter
-    assert f"The smallest gives {UTILIZATION:.2f}".replace("0.", ".") in chapter
+    assert f"A100, H100 = {PEAK:.2e}".replace("e+", "e") in chapter
+    assert f"$u = {UTILIZATION:.2f}$".replace("0.", ".") in chapter
+    assert DOLLARS == 2 and "At two dollars an hour, our assumption" in chapter
