@@ -235,7 +235,7 @@ def change(place, **entries):
     (replace("word " * 110, "word " * 60), "words of prose; the contract is 1500 to 5000"),
     (replace("word " * 110, "word " * 260), "words of prose; the contract is 1500 to 5000"),
     (replace("word " * 110, "$word$ " * 110), "words of prose; the contract is 1500 to 5000"),
-    (replace("x = 1\n" * 8, "x = 1\n" * 2), "lines of visible code; the contract is 70 to 400"),
+    (replace("x = 1\n" * 8, "x = 1\n"), "lines of visible code; the contract is 70 to 400"),
     (replace("x = 1\n" * 8, "x = 1\n" * 29), "lines of visible code; the contract is 70 to 400"),
     (replace("x = 1\n" * 8, "x = 1\n" * 12), "13 lines in the median code cell; the contract is 2 to 10"),
     (replace("x = 1\n" * 8, "x = 1\n" * 30), "cell 4 has 31 lines of code; the most is 30"),
