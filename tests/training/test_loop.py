@@ -396,3 +396,10 @@ def test_the_parts_that_differ_on_many_processes_are_called_in_their_places(tmp_
     assert run(1, **parts)[2].gradient_norms == [2.0]
     run(2, **parts)
     assert calls == [("clip", 4, math.inf), ("save", 1), ("resume", 2), ("clip", 4, math.inf), ("save", 2)]
+
+
+def test_update_by_itself_asks_for_the_batch_of_its_step_and_no_other():
+    model, optimizer = make()
+    asked = []
+    mean, _ = update(model, lambda step: asked.append(step) or batches(step), loss, optimizer, 3)
+    assert asked == [3] and mean > 0
