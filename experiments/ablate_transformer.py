@@ -273,20 +273,21 @@ def mirror_losses(depth: int, norm: str, warmup: int, seed: int, rate: float = 3
     model = mirror_model(depth, norm, seed)
     batches = ReversalBatches(length=8, batch_size=16, seed=seed)
 
-    def loss(model: nn.Module, batch) -> Tensor:
-        return token_cross_entropy(model(batch.source), batch.source.flip(1))
-
-    first = round(loss(model, batches(0)).item(), 4)
+    first = round(mirror_loss(model, batches(0)).item(), 4)
     if before:
-        train(model, batches, loss, torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98)), steps=before,
+        train(model, batches, mirror_loss, torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98)), steps=before,
               progress=False)
     adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
     try:
-        losses = train(model, batches, loss, adam, steps=steps, progress=False,
+        losses = train(model, batches, mirror_loss, adam, steps=steps, progress=False,
                        schedule=lambda step: min(1.0, (step + 1) / warmup)).losses
     except FloatingPointError:  # the gradient overflows
         return {"first": first, "loss": math.inf}
     return {"first": first, "loss": round(sum(losses[-30:]) / 30, 4)}
+
+
+def mirror_loss(model: nn.Module, batch) -> Tensor:
+    return token_cross_entropy(model(batch.source), batch.source.flip(1))
 
 
 def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
@@ -336,14 +337,11 @@ def kept_apart(norm: str, warmup: int, seed: int, depth: int = 12, steps: int = 
         return variance(x) / mean_square(x), at_bottom / divided, math.prod(sizes) ** (1 / len(sizes)) if post else 0.0
 
     before, _, small = climb()
-    for step in range(steps):
-        adam.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / warmup)
-        source = batches(step).source  # (B, T)
-        adam.zero_grad()
-        token_cross_entropy(model(source), source.flip(1)).backward()
-        adam.step()
+    train(model, batches, mirror_loss, adam, steps=steps, clip_norm=None, progress=False,
+          schedule=lambda step: min(1.0, (step + 1) / warmup))
     after, line, large = climb()
-    return {"before": rounded(before), "after": rounded(after), "line": rounded(line), "sums": [rounded(small), rounded(large)]}
+    return {"before": three_digits(before), "after": three_digits(after), "line": three_digits(line),
+            "sums": [three_digits(small), three_digits(large)]}
 
 
 def mean_square(x: Tensor) -> float:
@@ -355,7 +353,7 @@ def variance(x: Tensor) -> float:
     return x.flatten(0, 1).double().var(0, correction=0).mean().item()
 
 
-def rounded(value: float) -> float:
+def three_digits(value: float) -> float:
     return float(f"{value:.2e}")
 
 

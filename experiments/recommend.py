@@ -202,10 +202,10 @@ def curved(run: Run) -> dict:
     rows = world.draw(USERS, LENGTH, dice).items
     development, test = world.draw(DEVELOPMENT, LENGTH, dice).items, world.draw(TEST, LENGTH, dice).items
     rows = torch.cat([rows, world.draw(round(1000 * run.value) - USERS, LENGTH, dice).items])
-    histories, targets = test[:, :-1], test[:, -1]
+    histories = test[:, :-1]
 
-    def hits(scores: Tensor) -> float:
-        return hits_at(target_ranks(scores, targets, histories), 10).mean().item()
+    def hits(scores: Tensor, rows: Tensor = test) -> float:
+        return hits_at(target_ranks(scores, rows[:, -1], rows[:, :-1]), 10).mean().item()
 
     def first_ten(scores: Tensor) -> Tensor:
         scores = scores.scatter(1, histories, -torch.inf)
@@ -218,12 +218,10 @@ def curved(run: Run) -> dict:
         few, full = model.next_scores(short), model.next_scores(histories)
         changed = (first_ten(few) != first_ten(full)).any(1).double().mean().item()
         return {"one": hits(few), "all": hits(full), "changed": changed, "loss": next_item_loss(model, (test,)).item(),
-                "development": hits_at(target_ranks(model.next_scores(development[:, :-1]), development[:, -1],
-                                                    development[:, :-1]), 10).mean().item()}
+                "development": hits(model.next_scores(development[:, :-1]), development)}
 
     made = [make("both", setting, rows, ITEMS, run.seed) for setting in METHODS["both"]]
-    both = max(made, key=lambda each: hits_at(target_ranks(each(development[:, :-1]), development[:, -1],
-                                                           development[:, :-1]), 10).mean())
+    both = max(made, key=lambda each: hits(each(development[:, :-1]), development))
     counts = {"both": hits(both(histories)),
               "transitions": hits(make("transitions", METHODS["transitions"][0], rows, ITEMS, run.seed)(histories))}
     steps = LONG // 2 if run.control else LONG

@@ -30,6 +30,7 @@ from tutorlib.data.sums import (
     traits,
 )
 from tutorlib.generation import generate
+from tutorlib.minimum import minimize
 from tutorlib.models.gpt import GPT, GPTConfig
 from tutorlib.records import load_half, missing, open_record, rounded, save_half, surroundings, write_record
 from tutorlib.training import warmup_cosine
@@ -240,15 +241,7 @@ def fit_traits(seen: Pairs) -> Tensor:
     """Weights (2,) of brackets and of each further guess, by the likelihood of the choices; the sum is left out."""
     gap = (traits(seen.chosen) - traits(seen.rejected))[:, 1:]  # (N, 2)
     weights = torch.zeros(2, requires_grad=True)
-    fit = torch.optim.LBFGS([weights], max_iter=50)
-
-    def closure() -> Tensor:
-        fit.zero_grad()
-        loss = reward_loss(gap @ weights, torch.zeros(len(gap)))
-        loss.backward()
-        return loss
-
-    fit.step(closure)
+    minimize(lambda: reward_loss(gap @ weights, torch.zeros(len(gap))), [weights])
     return weights.detach()
 
 

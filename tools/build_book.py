@@ -80,11 +80,15 @@ def build() -> None:
     """Run Jupyter Book on a clean folder: a page that is not read again would keep its warnings to itself."""
     shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)
     shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
+    run_jupyter_book(ROOT, "-W", "-n", "--keep-going")
+
+
+def run_jupyter_book(root: Path, *options: str) -> None:
+    """`jupyter-book build` in the folder `root`, with its package and extensions. Raises BuildError where it fails."""
     command = Path(sys.executable).with_name("jupyter-book" + (".exe" if os.name == "nt" else ""))
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tools" / "sphinx_ext")])
+    paths = os.pathsep.join([str(root), str(root / "tools" / "sphinx_ext")])
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1"}
-    arguments = [str(command), "build", ".", "-W", "-n", "--keep-going"]
-    if subprocess.run(arguments, cwd=ROOT, env=environment, check=False).returncode:
+    if subprocess.run([str(command), "build", ".", *options], cwd=root, env=environment, check=False).returncode:
         raise BuildError("jupyter-book found a problem; it is named above")
 
 

@@ -8,11 +8,9 @@ and widgets of the web edition are named where they stand.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -22,19 +20,19 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
+
+sys.path.insert(0, str(ROOT / "tools"))
+from build_book import BuildError, run_jupyter_book  # noqa: E402
+
 MADE = Path("_build", "epub", "large-models.epub")
 TARGET = Path("_build", "large-models.epub")
 OPF = "{http://www.idpf.org/2007/opf}"
 
 
 def build(root: Path) -> None:
-    """Run Jupyter Book with Sphinx's builder for ePubs. Raises CalledProcessError if it fails."""
+    """Run Jupyter Book with Sphinx's builder for ePubs. Raises BuildError if it fails."""
     shutil.rmtree(root / "_build" / "epub", ignore_errors=True)
-    command = Path(sys.executable).with_name("jupyter-book" + (".exe" if os.name == "nt" else ""))
-    paths = os.pathsep.join([str(root), str(root / "tools" / "sphinx_ext"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1"}
-    arguments = [str(command), "build", ".", "--builder", "custom", "--custom-builder", "epub"]
-    subprocess.run(arguments, cwd=root, env=environment, check=True)
+    run_jupyter_book(root, "--builder", "custom", "--custom-builder", "epub")
     shutil.copyfile(root / MADE, root / TARGET)
 
 
@@ -79,8 +77,8 @@ def main() -> int:
         return 1
     try:
         build(ROOT)
-    except subprocess.CalledProcessError:
-        print("\nThe ePub was not built: jupyter-book found a problem; it is named above.", file=sys.stderr)
+    except BuildError as error:
+        print(f"\nThe ePub was not built: {error}.", file=sys.stderr)
         return 1
     found = findings(ROOT / TARGET)
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)

@@ -41,8 +41,7 @@ def ctc_loss(log_probs: Tensor, targets: Tensor, lengths: Tensor, target_lengths
     first = torch.arange(states.size(1), device=states.device) < 2  # a path begins with the blank or the first letter
     alpha = emit[:, 0].masked_fill(~first, NEVER)  # (B, S)
     for t in range(1, log_probs.size(1)):
-        ways = torch.stack([alpha, _shifted(alpha, 1), _shifted(alpha, 2).masked_fill(~skip, NEVER)])
-        alpha = torch.where((t < lengths)[:, None], ways.logsumexp(0) + emit[:, t], alpha)
+        alpha = torch.where((t < lengths)[:, None], _ways(alpha, skip).logsumexp(0) + emit[:, t], alpha)
     last = 2 * target_lengths[:, None]  # the final blank; the state before it is the last letter
     letter = alpha.gather(1, (last - 1).clamp(min=0)).masked_fill(last == 0, NEVER)
     total = torch.cat([alpha.gather(1, last), letter], 1).logsumexp(1)
@@ -59,8 +58,7 @@ def align(log_probs: Tensor, target: Sequence[int]) -> Tensor:
     skip, best = _may_skip(states), log_probs.new_full(states.shape, NEVER)
     best[:2], came = log_probs[0, states[:2]], []
     for frame in log_probs[1:]:
-        ways = torch.stack([best, _shifted(best, 1), _shifted(best, 2).masked_fill(~skip, NEVER)])  # (3, S)
-        highest, which = ways.max(0)
+        highest, which = _ways(best, skip).max(0)
         best, came = highest + frame[states], came + [which]
     state = len(states) - 1 if len(states) == 1 or best[-1] > best[-2] else len(states) - 2
     if best[state] < NEVER / 2:
@@ -90,8 +88,7 @@ def spot(log_probs: Tensor, keyword: Sequence[int]) -> Tensor:
     paid = (log_probs - log_probs.amax(-1, keepdim=True))[..., states]  # (..., T, S)
     best, scores = torch.full_like(paid[..., 0, :], NEVER), []
     for frame in paid.unbind(-2):
-        ways = torch.stack([best, _shifted(best, 1), _shifted(best, 2).masked_fill(~skip, NEVER)])  # (3, S)
-        best = ways.amax(0)
+        best = _ways(best, skip).amax(0)
         best[..., 0] = 0  # the keyword may begin here
         best = best + frame
         scores.append(best[..., -1])
@@ -102,6 +99,11 @@ def _may_skip(states: Tensor) -> Tensor:
     """Where a path may come from two states before: into a letter that differs from the letter before it."""
     before = torch.cat([states.new_full((*states.shape[:-1], 2), BLANK), states[..., :-2]], -1)[..., :states.size(-1)]
     return (states != BLANK) & (states != before)
+
+
+def _ways(alpha: Tensor, skip: Tensor) -> Tensor:
+    """The values from which each state (..., S) can be reached, (3, ..., S): its own, one before, two before where it may."""
+    return torch.stack([alpha, _shifted(alpha, 1), _shifted(alpha, 2).masked_fill(~skip, NEVER)])
 
 
 def _shifted(alpha: Tensor, by: int) -> Tensor:

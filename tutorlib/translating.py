@@ -60,7 +60,11 @@ def load_translator(weights: Path = WEIGHTS) -> Translator:
 
     Raises what `load_interface_strings` raises, and ModuleNotFoundError where safetensors is missing.
     """
-    translator = new_translator(load_interface_strings().train)
+    return _trained(load_interface_strings().train, weights)
+
+
+def _trained(pairs: Sequence[tuple[str, str]], weights: Path) -> Translator:
+    translator = new_translator(pairs)
     load_half(translator.model, weights)
     return translator
 
@@ -124,12 +128,12 @@ class PairBatches:
 def translate_text(options: TranslateOptions) -> None:
     """Print the translation of a string, the words that the translator does not know, and the nearest string it has seen."""
     _check([options.text])  # before anything is read
-    strings = load_interface_strings()
-    translator = load_translator()
+    pairs = load_interface_strings().train
+    translator = _trained(pairs, WEIGHTS)
     print(translate(translator, [options.text], beams=options.beams)[0].text)
     if unknown := [word for word in string_words(options.text) if word not in translator.words.symbols]:
         print(f"(not seen in training, so guessed: {', '.join(unknown)})")
-    near = TranslationMemory(strings.train)(options.text)
+    near = TranslationMemory(pairs)(options.text)
     print(f"nearest in training, similarity {near.similarity:.2f}: {near.source} -> {near.target}")
 
 

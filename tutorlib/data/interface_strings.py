@@ -5,12 +5,12 @@ strings of at most 60 characters with a letter in them, whose translation has a 
 case, blanks or punctuation ("Save", "Save...") form a group and lie in the same part.
 """
 
-import hashlib
 import json
 import re
 from typing import NamedTuple
 
 from tutorlib.arguments import check_whole
+from tutorlib.data.splits import split_by_group
 from tutorlib.packages import check_files_sha256, installed_file
 
 PACKAGE = "jupyterlab_language_pack_zh_CN"
@@ -77,13 +77,7 @@ def split(pairs: list[Pair], valid: float = 0.05, test: float = 0.2) -> Splits:
 
     Raises ValueError where `valid` and `test` are no shares of a whole.
     """
-    if not (valid >= 0 and test >= 0 and valid + test <= 1):
-        raise ValueError(f"valid and test must be shares of a whole, got {valid} and {test}")
-    parts = Splits([], [], [])
-    for pair in pairs:
-        position = int(hashlib.sha256(group_of(pair.source).encode()).hexdigest()[:8], 16) / 16**8  # in [0, 1)
-        (parts.test if position < test else parts.valid if position < test + valid else parts.train).append(pair)
-    return parts
+    return Splits(*split_by_group(pairs, lambda pair: group_of(pair.source), valid=valid, test=test))
 
 
 def string_words(text: str) -> list[str]:

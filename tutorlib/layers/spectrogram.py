@@ -74,8 +74,13 @@ def magnitude_of(mel: Tensor) -> Tensor:
 
     Frequencies have 257 numbers a frame and mel only 64: detail between the filters is lost for good.
     """
-    back = torch.linalg.pinv(mel_filters().double()).to(mel)  # (F, MELS)
-    return (mel.exp() @ back.mT).clamp(min=0).sqrt()
+    return (mel.exp() @ _back().to(mel).mT).clamp(min=0).sqrt()
+
+
+@cache
+def _back() -> Tensor:
+    """(F, MELS), the pseudoinverse of the filters, in float64."""
+    return torch.linalg.pinv(mel_filters().double())
 
 
 def hann(size: int) -> Tensor:
