@@ -14,6 +14,7 @@ from benchmarks import (
     bert,
     detr,
     encoder_decoder,
+    growth,
     language_models,
     optimizers,
     recurrent,
@@ -149,6 +150,8 @@ def main() -> None:
         sections.append(table(title, caption, rows))
         print(sections[-1])
     sections.append(speed.table(speed.measure(arguments.rounds, clock), ""))
+    print(sections[-1])
+    sections.append(growth.table(growth.measure(max(1, arguments.rounds // 5), clock), ""))
     print(sections[-1])
     sections.append(memory_table())
     print(sections[-1])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks import growth
 from benchmarks.__main__ import summary
 from benchmarks.attention import exponent
 from benchmarks.harness import Row, Variant, compare, training_step
@@ -52,6 +53,20 @@ def test_the_summary_sets_the_fastest_of_ours_beside_three_measures():
 
 def test_the_exponent_of_a_power_is_its_power():
     assert exponent((1, 2, 4, 8), [3 * n**2 for n in (1, 2, 4, 8)]) == pytest.approx(2.0)
+
+
+def test_a_curve_is_the_median_of_a_unit_at_each_size_without_the_first_round(monkeypatch):
+    now, order, costs = [0.0], [], iter([99, 99, 1.0, 8.0, 5.0, 40.0, 2.0, 12.0])
+
+    def prepare(size):
+        def run():
+            order.append(size)
+            now[0] += next(costs)
+        return run
+    monkeypatch.setattr(growth, "curves", lambda: [growth.Curve("a text: ms a token", (1, 4), prepare, lambda size: size)])
+    found = growth.measure(rounds=3, clock=lambda: now[0])
+    assert order == [1, 4] * 4 and found[0][1] == [2.0, 3.0]
+    assert growth.table(found, "").splitlines()[-1] == "| a text: ms a token | 1, 4 | 2,000, 3,000 | 0.29 |"
 
 
 def test_a_training_step_takes_the_loss_it_is_given():
