@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from tutorlib.data.interface_strings import load_interface_strings
+from tutorlib.data.interface_strings import load_interface_strings, string_words
 from tutorlib.evaluation.translation import chrf
-from tutorlib.translating import Translation, load_translator, translate
+from tutorlib.translating import UNKNOWN, Translation, load_translator, new_translator, translate
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "experiments" / "translate_strings.py"
@@ -15,7 +16,7 @@ RECORD = ROOT / "experiments" / "records" / "translate_strings.json"
 
 def test_the_record_is_whole(program, record):
     assert record["settings"] == program["settings"]()
-    assert [program["Run"](run["pairs"], run["seed"]) for run in record["runs"]] == program["PLANNED"]
+    assert [program["Run"](run["pairs"], run["seed"], run["hidden"]) for run in record["runs"]] == program["PLANNED"]
     assert all(len(run["written"]) == 512 for run in record["runs"])
     assert [(entry["beams"], entry["penalty"]) for entry in record["beams"]] == [
         (beams, penalty) for beams in program["BEAMS"] for penalty in (0.0, 1.0)]
@@ -46,6 +47,38 @@ def test_fewer_pairs_are_some_of_them(program):
     few = program["drawn"](program["Run"](509, 0), pairs)
     assert len(few) == len(set(few)) == 509 and set(few) < set(pairs)
     assert program["drawn"](program["Run"](2035, 1), pairs) == pairs
+
+
+def test_one_known_word_of_each_string_is_hidden(program, record):
+    splits = load_interface_strings()
+    seen = {word for pair in splits.train for word in string_words(pair.source)}
+    pairs = program["one_word_hidden"](splits)
+    assert len(pairs) == 200
+    for whole, hidden in pairs:
+        words, others = whole.split(), hidden.split()
+        assert set(words) <= seen and 2 <= len(words) <= 6
+        assert [b for a, b in zip(words, others, strict=True) if a != b] == ["zzz"] and "zzz" not in seen
+    for run in record["runs"]:
+        assert len(run.get("one word hidden", ())) == len(run.get("words known", ())) == 200 * (run["hidden"] > 0)
+
+
+def test_words_are_hidden_from_the_reader_alone(program, monkeypatch):
+    shown = []
+
+    def watch(model, batches, *_, **__):
+        shown.extend(batches(step) for step in range(3))
+        raise StopIteration
+    monkeypatch.setitem(program["trained"].__globals__, "train", watch)
+    pairs = load_interface_strings().train[:200]
+    for hidden in (0.0, 0.1):
+        with pytest.raises(StopIteration):
+            program["trained"](program["Run"](200, 0, hidden), pairs)
+    words = new_translator(pairs).words
+    unknown = words.encode([UNKNOWN])[0]
+    for (plain, *given), (some, *same) in zip(shown[:3], shown[3:], strict=True):
+        changed = plain != some
+        assert all(map(torch.equal, given, same)) and (some[changed] == unknown).all() and (plain != unknown).all()
+        assert 0 < changed.sum() and not {words.pad, words.end} & set(plain[changed].tolist())
 
 
 def test_the_weights_write_what_the_record_says(program, record):
