@@ -48,6 +48,7 @@ TODAY, BEFORE, WEEKS, CLICKS, CATALOG = 16.0, 12.0, 20.0, 24, 600  # of the worl
 FADING = 0.15
 THOUSANDS = 20.0  # of users that a long training of SASRec learns from
 LONG, EVERY = 3200, 400  # its steps, and how often it is judged
+PRIORS = (1000.0, 3000.0, 10_000.0, 30_000.0)  # of both counts there: ten times the clicks, ten times the prior
 LOOKS = (1, 19)  # the clicks of a test user that it is shown
 ROUNDS, SHOWN, EXPLORE, LOOP_USERS = 15, 10, (0.0, 0.1, 0.3, 1.0), 500
 Recommender = Callable[[Tensor], Tensor]
@@ -192,20 +193,37 @@ def dialed(run: Run, record: dict, steps: int = STEPS) -> dict:
     return {"scores": scores, "cold": cold(methods, world, test)} | ({"trials": trials, "chosen": picked} if trials else {})
 
 
-def curved(run: Run) -> dict:
-    """SASRec at every 400 steps of a long training: hits on test users shown one click or all, the lists that differ, the loss.
-
-    Beside it what counts, on the same clicks: transitions and, its prior chosen on development users, both counts. The first
-    2,000 users, the development and the test users are those of `dialed`.
-    """
+def curve_of(run: Run) -> tuple[Tensor, Tensor, Tensor]:
+    """Clicks (U, T) to learn from, to choose by, to be judged by; the first 2,000 users and the rest are those of `dialed`."""
     world, dice = world_of(run)
     rows = world.draw(USERS, LENGTH, dice).items
     development, test = world.draw(DEVELOPMENT, LENGTH, dice).items, world.draw(TEST, LENGTH, dice).items
-    rows = torch.cat([rows, world.draw(round(1000 * run.value) - USERS, LENGTH, dice).items])
-    histories = test[:, :-1]
+    return torch.cat([rows, world.draw(round(1000 * run.value) - USERS, LENGTH, dice).items]), development, test
 
-    def hits(scores: Tensor, rows: Tensor = test) -> float:
-        return hits_at(target_ranks(scores, rows[:, -1], rows[:, :-1]), 10).mean().item()
+
+def hit_rate(scores: Tensor, rows: Tensor) -> float:
+    """HR@10 of the last item of rows (B, T), where all before it is known."""
+    return hits_at(target_ranks(scores, rows[:, -1], rows[:, :-1]), 10).mean().item()
+
+
+def curve_counts(run: Run) -> dict:
+    """What counts on the clicks of a curve: transitions, and both counts with the prior that is best on development users."""
+    rows, development, test = curve_of(run)
+    made = {prior: make("both", {"prior": prior}, rows, ITEMS, run.seed) for prior in PRIORS}
+    tried = {prior: hit_rate(each(development[:, :-1]), development) for prior, each in made.items()}
+    prior = max(tried, key=tried.__getitem__)
+    transitions = make("transitions", METHODS["transitions"][0], rows, ITEMS, run.seed)
+    return {"both": hit_rate(made[prior](test[:, :-1]), test), "prior": prior, "tried": tried,
+            "transitions": hit_rate(transitions(test[:, :-1]), test)}
+
+
+def curved(run: Run) -> dict:
+    """SASRec at every 400 steps of a long training: hits on test users shown one click or all, the lists that differ, the loss.
+
+    Beside it what counts, on the same clicks.
+    """
+    rows, development, test = curve_of(run)
+    histories = test[:, :-1]
 
     def first_ten(scores: Tensor) -> Tensor:
         scores = scores.scatter(1, histories, -torch.inf)
@@ -217,16 +235,13 @@ def curved(run: Run) -> dict:
         short[:, :-LOOKS[0]] = 0
         few, full = model.next_scores(short), model.next_scores(histories)
         changed = (first_ten(few) != first_ten(full)).any(1).double().mean().item()
-        return {"one": hits(few), "all": hits(full), "changed": changed, "loss": next_item_loss(model, (test,)).item(),
-                "development": hits(model.next_scores(development[:, :-1]), development)}
+        return {"one": hit_rate(few, test), "all": hit_rate(full, test), "changed": changed,
+                "loss": next_item_loss(model, (test,)).item(),
+                "development": hit_rate(model.next_scores(development[:, :-1]), development)}
 
-    made = [make("both", setting, rows, ITEMS, run.seed) for setting in METHODS["both"]]
-    both = max(made, key=lambda each: hits(each(development[:, :-1]), development))
-    counts = {"both": hits(both(histories)),
-              "transitions": hits(make("transitions", METHODS["transitions"][0], rows, ITEMS, run.seed)(histories))}
     steps = LONG // 2 if run.control else LONG
     course = sasrec(rows, ITEMS, run.seed, heads=1 + run.control, steps=steps, until=steps, evaluate=look)[1]
-    return {"counts": counts, "course": [found for _, found in course]}
+    return {"counts": curve_counts(run), "course": [found for _, found in course]}
 
 
 # -- splits --------------------------------------------------------------------------------------------------------------

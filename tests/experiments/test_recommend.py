@@ -42,6 +42,15 @@ def test_counts_come_out_as_the_record_says(program, record):
         assert again["scores"][name]["hr"] == pytest.approx(scores["hr"], abs=0.01), name
 
 
+def test_the_prior_of_a_curve_is_chosen_on_others_and_is_not_the_largest_tried(program, record):
+    known = recorded(record, "curve", 0, control=False)
+    again = program["curve_counts"](run_of(program["Run"], known))
+    assert again["tried"] == pytest.approx({float(prior): value for prior, value in known["counts"]["tried"].items()}, abs=0.01)
+    assert again["prior"] == known["counts"]["prior"] == max(again["tried"], key=again["tried"].get) < max(program["PRIORS"])
+    assert (again["both"], again["transitions"]) == pytest.approx(
+        (known["counts"]["both"], known["counts"]["transitions"]), abs=0.01)
+
+
 def test_no_method_passes_the_ceiling(record):
     """But for the chance of 1,000 users."""
     for run in record["runs"]:
