@@ -30,6 +30,18 @@ def test_a_split_by_people_parts_people_and_one_at_random_does_not(program, wind
     assert max(len(windows.people[at_random == fold].unique()) for fold in range(10)) > 1
 
 
+def test_a_split_by_time_holds_a_tenth_of_each_recording_and_learns_from_nothing_beside_it(program):
+    rows = torch.arange(60)
+    windows = Windows(torch.randn(60, 6, 20), rows // 20, torch.zeros(60, dtype=torch.long), torch.zeros(60, dtype=torch.long),
+                      torch.zeros(60))  # three recordings of twenty windows
+    pieces = program["folds"](windows, "time")
+    assert pieces.tolist() == (rows % 20 // 2).tolist()
+    held = pieces == 4
+    known = program["taught"](held, "time")
+    assert set(rows[~known].tolist()) == {20 * n + k for n in range(3) for k in (7, 8, 9, 10)}
+    assert torch.equal(program["taught"](held, "random"), ~held)
+
+
 @pytest.mark.parametrize("shape", [(40, 6, 20), (40, 5)])
 def test_a_persons_arm_has_its_own_scale(program, windows, shape):
     values = 3 + torch.randn(shape) * (1 + windows.people).view(-1, *[1] * (len(shape) - 1))
