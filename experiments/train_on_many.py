@@ -299,7 +299,7 @@ def sharded_run(folder: Path, steps: int, kill: bool = False) -> tuple:
         if kill and step == KILLED_AT and dist.get_rank() == dist.get_world_size() - 1:
             os.kill(os.getpid(), signal.SIGKILL)            # no last word
         optimizer.zero_grad()
-        loss.backward()                                     # gathered, summed, scattered
+        loss.backward()                                     # sums are scattered
         optimizer.step()                                    # each moves its own pieces
         losses.append(sum(everywhere(loss.item())) / dist.get_world_size())
         if (step + 1) % EVERY == 0:
