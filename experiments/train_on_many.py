@@ -5,7 +5,7 @@
 
 Parts: `show` (sums, gradients, memory, stages, on any number of processes), `schedules` (their bubbles), `survive FOLDER` (a
 run, and the same run with a worker that is killed), `go_on FOLDER STEPS` (a checkpoint of pieces, read by another number of
-processes), `time` (rings of many sizes, and steps of many batches).
+processes), `rings` and `steps` (seconds of sums of many sizes, and of steps of many batches).
 """
 
 import json
@@ -15,11 +15,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tutorlib.data.batches import RandomWindows
@@ -28,8 +28,8 @@ from tutorlib.device import peak_memory
 from tutorlib.distributed.data_parallel import average_gradients, own_rows, ring_all_reduce, star_all_reduce
 from tutorlib.distributed.launch import launch, process_group
 from tutorlib.distributed.pipeline import stage_of
-from tutorlib.distributed.running import clip_norm, divide
-from tutorlib.distributed.sharded import bytes_held, load_pieces, save_pieces, shard
+from tutorlib.distributed.running import Divided, clip_norm, divide
+from tutorlib.distributed.sharded import bytes_held, load_pieces, process_mesh, save_pieces, shard
 from tutorlib.distributed.tensor import split_by_hand, split_layers
 from tutorlib.models import GPT, GPTConfig
 from tutorlib.records import open_record, surroundings, write_record
@@ -288,27 +288,27 @@ def go_on(folder: str, steps: str) -> dict:
     return {"processes": dist.get_world_size(), "started from": started, "steps": int(steps), "losses": losses}
 
 
-def sharded_run(folder: Path, steps: int, kill: bool = False) -> tuple[nn.Module, int, list[float]]:
-    """Train a sharded GPT in float64, a checkpoint of pieces every 10 steps; from the last one, where there is one."""
-    model = shard(small_gpt())
-    optimizer, batches = adam(model), text_batches()
-    done = load_pieces(latest(folder), model, optimizer) if latest(folder) else 0
-    started, losses = done, []
-    for step in range(done, steps):
-        def loss(model, batch, step=step):
-            own = loss_of(model, batch)
-            if kill and step == KILLED_AT and dist.get_rank() == dist.get_world_size() - 1:
-                os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory ends: no last word
-            return own
-        losses.append(sum(everywhere(update(model, lambda number: own_rows(batches(number)), loss, optimizer, step,
-                                            clip=clip_norm)[0])) / dist.get_world_size())
+def sharded_run(folder: Path, steps: int, kill: bool = False) -> tuple:
+    """Train a sharded GPT, from the last whole checkpoint where there is one."""
+    model, batches = shard(small_gpt()), text_batches()     # the same everywhere
+    optimizer, last = adam(model), latest(folder)
+    started = load_pieces(last, model, optimizer) if last else 0
+    losses = []
+    for step in range(started, steps):
+        loss = loss_of(model, own_rows(batches(step)))      # layer by layer gathered
+        if kill and step == KILLED_AT and dist.get_rank() == dist.get_world_size() - 1:
+            os.kill(os.getpid(), signal.SIGKILL)            # no last word
+        optimizer.zero_grad()
+        loss.backward()                                     # sums are scattered
+        optimizer.step()                                    # each moves its own pieces
+        losses.append(sum(everywhere(loss.item())) / dist.get_world_size())
         if (step + 1) % EVERY == 0:
             save_pieces(folder / f"step-{step + 1:04}", model, optimizer, step + 1)
     return model, started, losses
 
 
 def latest(folder: Path) -> Path | None:
-    """The last checkpoint that is whole: its list of contents is written at the end, under another name first."""
+    """The last whole checkpoint: its list of contents, .metadata, is written last."""
     whole = sorted(path.parent for path in folder.glob("step-*/.metadata"))
     return whole[-1] if whole else None
 
@@ -326,11 +326,6 @@ def unbroken_alone(steps: int) -> tuple[dict[str, Tensor], list[float]]:
 
 
 # -- time -----------------------------------------------------------------------------------------------------------
-
-
-def timed() -> dict:
-    """Two processes: seconds of rings by size, and of steps by batch, each the least of many, taken in turn."""
-    return {"rings": time_rings(), "steps": time_steps()}
 
 
 def time_rings(repeats: int = 60) -> dict:
@@ -351,15 +346,17 @@ def time_rings(repeats: int = 60) -> dict:
     return {"bytes": sizes, "seconds": found, "processes": dist.get_world_size()}
 
 
-def time_steps(repeats: int = 9, rows: tuple[int, ...] = (2, 8, 32)) -> dict:
-    """A step of the 6-layer GPT: one process, and two in three ways, each with one thread.
+def time_steps(repeats: int = 21, rows: tuple[int, ...] = (2, 8, 32)) -> dict:
+    """A step of the 6-layer GPT in one process and on two, and a sum of its gradients alone: all ways in turn, each turn kept.
 
-    Seconds on the clock, the least and the median, and seconds of the processor that the busier process took.
+    Each process has one thread. Seconds on the clock, and seconds of the processor that the busier process took; the first
+    turn, which makes buffers, is left out.
     """
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[dict]] = {}
     for number in rows:
         runs = {"alone": alone(number)} | {way: divided(number, way) for way in ("data", "sharded", "tensor")}
-        walls, works = {name: [] for name in runs}, {name: [] for name in runs}
+        runs |= {"sharded, one unit": sharded_as_one(number)} | sums_of_gradients()
+        clocks, works = {name: [] for name in runs}, {name: [] for name in runs}
         for turn in range(repeats):
             for name, step in runs.items():
                 dist.barrier()
@@ -368,13 +365,16 @@ def time_steps(repeats: int = 9, rows: tuple[int, ...] = (2, 8, 32)) -> dict:
                     step(turn)
                 works[name].append(time.process_time() - work)
                 dist.barrier()
-                walls[name].append(time.perf_counter() - start)
+                clocks[name].append(time.perf_counter() - start)
         for name in runs:
-            found.setdefault(name, []).append(min(walls[name][1:]))
-            found.setdefault(f"{name}, median", []).append(median(walls[name][1:]))
-            found.setdefault(f"{name}, processor", []).append(max(everywhere(min(works[name][1:]))))
+            busier = [max(pair) for pair in zip(*everywhere(works[name][1:]), strict=True)]
+            found.setdefault(name, []).append({"processor": rounded(busier), "clock": rounded(clocks[name][1:])})
     model = new_gpt(128, 6)
     return {"rows": rows, "seconds": found, "parameters": sum(map(torch.numel, model.parameters()))}
+
+
+def rounded(seconds: list[float]) -> list[float]:
+    return [round(each, 6) for each in seconds]
 
 
 def alone(rows: int):
@@ -384,14 +384,29 @@ def alone(rows: int):
 
 
 def divided(rows: int, way: str):
-    parts = divide(new_gpt(128, 6), text_batches(rows), way)
+    return stepping(divide(new_gpt(128, 6), text_batches(rows), way))
+
+
+def sharded_as_one(rows: int):
+    """Sharded, with all layers gathered at once: the same bytes in one message where `shard` sends one for each layer."""
+    model, batches = fully_shard(new_gpt(128, 6), mesh=process_mesh()), text_batches(rows)
+    return stepping(Divided(model, model, lambda step: own_rows(batches(step)), {}))
+
+
+def stepping(parts: Divided):
     optimizer, loss = adam(parts.model), parts.loss(loss_of)
     return lambda step: update(parts.model, parts.batches, loss, optimizer, step, clip=clip_norm)
 
 
+def sums_of_gradients() -> dict:
+    """What data parallelism adds to a step: the sum of a vector as long as all gradients."""
+    values = torch.zeros(sum(map(torch.numel, new_gpt(128, 6).parameters())))
+    return {"our ring": lambda step: ring_all_reduce(values), "gloo": lambda step: dist.all_reduce(values)}
+
+
 # -- all of it ------------------------------------------------------------------------------------------------------
 
-PARTS = {"show": show, "schedules": schedules, "survive": survive, "go_on": go_on, "time": timed}
+PARTS = {"show": show, "schedules": schedules, "survive": survive, "go_on": go_on, "rings": time_rings, "steps": time_steps}
 
 
 def run_part(processes: int, *arguments: object, restarts: int = 0) -> dict:
@@ -411,7 +426,7 @@ def killed_and_gone_on() -> dict:
 
 
 RECORDED = {"show": lambda: run_part(4, "show"), "schedules": lambda: run_part(4, "schedules"),
-            "survive": killed_and_gone_on, "time": lambda: run_part(2, "time")}
+            "survive": killed_and_gone_on, "rings": lambda: run_part(2, "rings"), "steps": lambda: run_part(2, "steps")}
 
 
 def record(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -51,6 +52,23 @@ def test_pipelines_wait_no_less_than_the_formula(record):
     for shares in found["idle"].values():
         for number, steps in zip(found["microbatches"], shares):
             assert steps is None or steps[0] > bubble(4, number) - 0.01  # sleeping takes at least its time
+
+
+def test_units_of_sharding_cost_work_and_not_bytes(record):
+    """One unit sends as many bytes as seven and takes less of the processor, at every batch; two rows do not pay."""
+    steps = record["steps"]
+    middle = {name: [median(each["processor"]) for each in times] for name, times in steps["seconds"].items()}
+    assert all(one < many for one, many in zip(middle["sharded, one unit"], middle["sharded"], strict=True))
+    assert middle["data"][0] > middle["alone"][0] and middle["data"][-1] < middle["alone"][-1]
+    assert {len(each[clock]) for times in steps["seconds"].values() for each in times for clock in each} == {20}
+
+
+def test_steps_are_timed_in_turn(program, record):
+    with process_group():  # in a world of one
+        found = program["time_steps"](2, (2,))
+    assert found["seconds"].keys() == record["steps"]["seconds"].keys()
+    assert found["parameters"] == record["steps"]["parameters"]
+    assert all(each[clock][0] >= 0 for (each,) in found["seconds"].values() for clock in ("processor", "clock"))
 
 
 def test_a_checkpoint_without_its_list_is_passed_over(program, tmp_path):
