@@ -95,8 +95,9 @@ def test_the_drawing_shows_the_record(asker, record, program):
         kind, which = key.split("/")
         if kind in ("above 0", "median"):
             asked = [torch.tensor(record[f"zero-shot {name}"]) for name in (program["WORDINGS"] if which == "mean" else [which])]
-            share = sum(((scores > (0 if kind == "above 0" else scores.median())) == gold).double().mean().item()
-                        for scores in asked) / len(asked)
+            cuts = [0 if kind == "above 0" else scores.median() for scores in asked]
+            rights = [(scores > cut) == gold for scores, cut in zip(asked, cuts, strict=True)]
+            share = torch.stack(rights).double().mean().item()
         else:
             runs = old(labeled, kind, int(which), "test").values()
             share = torch.stack(list(runs))[:, :len(gold)].mean().item()
