@@ -94,7 +94,8 @@ def test_the_drawing_shows_the_record(asker, record, program):
     for key, text in shown.items():
         kind, which = key.split("/")
         if kind in ("above 0", "median"):
-            asked = [torch.tensor(record[f"zero-shot {name}"]) for name in (program["WORDINGS"] if which == "mean" else [which])]
+            names = program["WORDINGS"] if which == "mean" else [which]
+            asked = [torch.tensor(record[f"zero-shot {name}"]) for name in names]
             cuts = [0 if kind == "above 0" else scores.median() for scores in asked]
             rights = [(scores > cut) == gold for scores, cut in zip(asked, cuts, strict=True)]
             share = torch.stack(rights).double().mean().item()
