@@ -70,6 +70,7 @@ def main() -> None:
              "content_free": asker.content_free, "negation": asker.negation, "known": asker.known, "counting": asker.counting,
              "chosen": lambda: asker.elsewhere(record["wording"]["chosen"]), "longer": asker.longer,
              "shots": lambda: asker.shots(record["wording"]["chosen"]),
+             "last_two": lambda: asker.last_two(record["wording"]["chosen"]),
              "fine_tuned": lambda: asker.fine_tuned(path.with_suffix(".safetensors"))}
     for name, part in parts.items():
         if name not in record and name in (options.parts or parts):
@@ -164,12 +165,23 @@ class Asker:
                  "scores": self.ask(wording, shown, self.examples(wording, size, draw, order, exchanged))}
                 for size, draw, order, exchanged in planned]
 
-    def examples(self, wording: str, size: int, draw: int, order: int, exchanged: bool) -> str:
-        """Half of them praise, of at most 25 words each, in a random order, as the wording writes them."""
+    def last_two(self, wording: str) -> list[dict]:
+        """Each run of the most shots with true labels once more, its last two shots in each other's place and nothing else."""
+        shown = texts_of(self.data.test[:SHOWN])
+        planned = [(draw, 0) for draw in DRAWS] + [(0, order) for order in ORDERS]
+        return [{"shots": SHOTS[-1], "draw": draw, "order": order,
+                 "scores": self.ask(wording, shown, self.examples(wording, SHOTS[-1], draw, order, False, swapped=True))}
+                for draw, order in planned]
+
+    def examples(self, wording: str, size: int, draw: int, order: int, exchanged: bool, swapped: bool = False) -> str:
+        """Half of them praise, of at most 25 words each, in a random order, as the wording writes them; `swapped`: the last two
+        in each other's place."""
         template, answers = WORDINGS[wording]
         short = [sentence for sentence in self.labeled(200, draw) if len(sentence.text.split()) <= 25]
         some = [sentence for label in (1, 0) for sentence in [each for each in short if each.label == label][:size // 2]]
         places = torch.randperm(size, generator=numbered_generator(draw, 100 + order)).tolist()
+        if swapped:
+            places[-2:] = places[:-3:-1]
         return "".join(template.format(some[place].text) + answers[some[place].label == int(exchanged)] + "\n\n"
                        for place in places)
 

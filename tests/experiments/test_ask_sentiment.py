@@ -94,12 +94,24 @@ def test_the_drawing_shows_the_record(asker, record, program):
     for key, text in shown.items():
         kind, which = key.split("/")
         if kind in ("above 0", "median"):
-            scores = torch.tensor(record[f"zero-shot {which}"])
-            share = ((scores > (0 if kind == "above 0" else scores.median())) == gold).double().mean().item()
+            names = program["WORDINGS"] if which == "mean" else [which]
+            asked = [torch.tensor(record[f"zero-shot {name}"]) for name in names]
+            cuts = [0 if kind == "above 0" else scores.median() for scores in asked]
+            rights = [(scores > cut) == gold for scores, cut in zip(asked, cuts, strict=True)]
+            share = torch.stack(rights).double().mean().item()
         else:
             runs = old(labeled, kind, int(which), "test").values()
             share = torch.stack(list(runs))[:, :len(gold)].mean().item()
         assert f"{100 * share:.0f} %" == text, key
+
+
+def test_the_last_two_shots_alone_change_places(asker, record, program):
+    for run in record["last_two"]:
+        assert len(run["scores"]) == program["SHOWN"] and run["shots"] == program["SHOTS"][-1]
+        one, other = (asker.examples("sentiment", run["shots"], run["draw"], run["order"], False, swapped=swapped).split("\n\n")
+                      for swapped in (False, True))
+        assert other == [*one[:-3], one[-2], one[-3], ""]  # behind the last shot nothing
+        assert {shot.rsplit(" ", 1)[1] for shot in one[-3:-1]} == {"positive", "negative"}
 
 
 def test_the_page_quotes_what_each_number_of_the_cure_does_alone(asker, record, program):
