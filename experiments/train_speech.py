@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tutorlib.baselines.warping import halve, sketch, spot_template, warped_distances
-from tutorlib.ctc import greedy_letters, spot
+from tutorlib.ctc import BLANK, NEVER, greedy_letters, spot
 from tutorlib.data.bible import load_bible
 from tutorlib.data.synthesis import Request, synthesize
 from tutorlib.data.utterances import (
@@ -35,10 +35,10 @@ from tutorlib.data.utterances import (
     with_noise,
 )
 from tutorlib.device import seed_everything
-from tutorlib.evaluation.sequences import character_edits, rate_error, word_edits
+from tutorlib.evaluation.sequences import character_edits, edit_distance, rate_error, word_edits
 from tutorlib.evaluation.spotting import operating_curve, peaks
 from tutorlib.layers.spectrogram import RATE, griffin_lim, log_mel, magnitude_of
-from tutorlib.models.speech import Recognizer, Speaker
+from tutorlib.models.speech import MEAN, SPREAD, Recognizer, Speaker, _progress
 from tutorlib.pretrained.silero import load_silero
 from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
 from tutorlib.text.spelling import decode_letters, encode_letters
@@ -56,7 +56,11 @@ KEYWORDS, SAID, MINUTES = ("lamp", "computer", "turn on the radio"), 40, 60
 
 
 class Run(NamedTuple):
-    """`read` learns clean and noisy sound, `clean` clean only, `even` spreads the letters evenly, `phonemes` writes sounds."""
+    """`read` learns clean and noisy sound, `clean` clean only, `phonemes` writes sounds.
+
+    `even` is told a letter at every step, spread evenly, and `aligned` too, but as the longest run of `read` aligns them.
+    `alone` is the speaker `speak` without neighbors.
+    """
 
     kind: str
     seed: int = 0
@@ -65,7 +69,7 @@ class Run(NamedTuple):
 
 BEST = Run("read", steps=LONG)
 RUNS = [BEST, Run("read"), Run("read", 1), Run("even"), Run("clean"), Run("phonemes"), Run("speak"), Run("templates"),
-        Run("spot"), Run("gate")]
+        Run("spot"), Run("gate"), Run("aligned"), Run("alone"), Run("nearest")]
 
 
 # -- sounds -------------------------------------------------------------------------------------------------------------------
@@ -130,6 +134,21 @@ def in_phonemes(text: str) -> list[int]:
     return [number for place, word in enumerate(words) for number in ([SOUND_NAMES.index(" ") + 1] if place else []) + word]
 
 
+def as_words(ids: Sequence[int]) -> str:
+    """Phonemes as a text of one character each, with a space for the mark between words."""
+    return "".join(" " if SOUND_NAMES[number - 1] == " " else chr(256 + number) for number in ids)
+
+
+def told_when(teacher: nn.Module, text: str, mel: Tensor) -> list[int]:
+    """A letter for every step of the mel, as the teacher's best path has them; spread evenly where the text does not fit."""
+    letters, steps = encode_letters(text), (len(mel) + 1) // 2
+    try:
+        durations = letter_durations(teacher, mel.float(), letters)
+    except ValueError:
+        return [letters[step * len(letters) // steps] for step in range(steps)]
+    return torch.tensor(letters).repeat_interleave(durations)[::2].tolist()
+
+
 @torch.no_grad()
 def read(model: nn.Module, mels: Sequence[Tensor]) -> list[list[int]]:
     """The ids that the most probable path spells, of each mel."""
@@ -147,15 +166,19 @@ def rates(predicted: Sequence[str], expected: Sequence[str]) -> dict[str, float]
             "cer": (letters[0].sum() / letters[1].sum()).item(), "cer error": rate_error(*letters)}
 
 
-def learner(run: Run, steps: int | None = None, count: int = UTTERANCES) -> tuple[nn.Module, list[float]]:
-    seed_everything(run.seed)
+def learner(run: Run, steps: int | None = None, count: int = UTTERANCES,
+            teacher: nn.Module | None = None) -> tuple[nn.Module, list[float]]:
     texts, clean, noisy = training_sounds(0, count)
-    spell = in_phonemes if run.kind == "phonemes" else encode_letters
+    if run.kind == "aligned":
+        targets = [told_when(teacher, text, mel) for text, mel in zip(texts, clean, strict=True)]
+    else:
+        targets = [(in_phonemes if run.kind == "phonemes" else encode_letters)(text) for text in texts]
+    seed_everything(run.seed)
     model = Recognizer(symbols=len(SOUND_NAMES) + 1 if run.kind == "phonemes" else 28)
-    batches = SpokenBatches([clean] if run.kind == "clean" else [clean, noisy], [spell(text) for text in texts],
-                            batch_size=BATCH, seed=run.seed)
+    batches = SpokenBatches([clean] if run.kind == "clean" else [clean, noisy], targets, batch_size=BATCH, seed=run.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.01)
-    history = train(model, batches, even_loss if run.kind == "even" else reading_loss, optimizer, steps=steps or run.steps,
+    loss = even_loss if run.kind in ("even", "aligned") else reading_loss  # told as many letters as steps, it spreads nothing
+    history = train(model, batches, loss, optimizer, steps=steps or run.steps,
                     schedule=warmup_cosine(100, run.steps), progress=False)
     return model.eval(), history.losses
 
@@ -165,8 +188,8 @@ def first_losses() -> list[float]:
     return learner(Run("read"), steps=3, count=96)[1]
 
 
-def learned(run: Run) -> tuple[dict, nn.Module]:
-    model, losses = learner(run)
+def learned(run: Run, teacher: nn.Module) -> tuple[dict, nn.Module]:
+    model, losses = learner(run, teacher=teacher)
     return {"losses": losses[:5] + losses[99::100], **judged(run, model)}, model
 
 
@@ -176,8 +199,8 @@ def judged(run: Run, model: nn.Module) -> dict:
         spoken = test_sounds(name)
         found = read(model, disturbed(spoken, None))
         if run.kind == "phonemes":
-            edits = character_edits(found, [in_phonemes(each.text) for each in spoken])
-            scores[name] = {"per": (edits[0].sum() / edits[1].sum()).item(), "per error": rate_error(*edits)}
+            sounds = rates([*map(as_words, found)], [as_words(in_phonemes(each.text)) for each in spoken])
+            scores[name] = {key.replace("cer", "per"): value for key, value in sounds.items()}
         else:
             scores[name] = rates([decode_letters(ids) for ids in found], [each.text for each in spoken])
     more = {"scores": scores}
@@ -224,6 +247,19 @@ def compared(model: nn.Module) -> dict:
     return {"scores": found, "templates": len(templates)}
 
 
+def nearest(model: nn.Module) -> dict:
+    """Single words, as read, and then the word of the 2,000 of the nearest spelling, by edits, the first in the alphabet."""
+    _, known, unseen = vocabulary()
+    everything, found, own = sorted(known + unseen), {}, {}
+    for name in ("neither new", "voice new", "both new"):
+        spoken = test_sounds(name, 1, SINGLES)
+        spelled = [decode_letters(ids) for ids in read(model, [log_mel(leveled(each.samples)) for each in spoken])]
+        listed = [min(everything, key=lambda word, letters=text: edit_distance(letters, word)) for text in spelled]
+        found[name] = {"nearest": rates(listed, [each.text for each in spoken])}
+        own[name] = sum(each.voice in TEMPLATE_VOICES for each in spoken)
+    return {"scores": found, "in voices of templates": own}
+
+
 def distances(mel: Tensor, templates: Sequence[Tensor], together: int = 300) -> Tensor:
     """From templates that are sorted by length, a few hundred at a time."""
     one = sketch(mel)
@@ -249,9 +285,30 @@ def aligned(recognizer: nn.Module, sounds: Sequence[tuple[str, Tensor]]) -> list
     return rows
 
 
-def speaker(recognizer: nn.Module, steps: int = SPEAK_STEPS, count: int = SPOKEN) -> tuple[Speaker, list[float], list]:
+class LoneSpeaker(Speaker):
+    """The control without neighbors: the same weights, but each letter's length and sound are made of it alone.
+
+    Between letters stands so much nothing that no convolution reaches from one to the next.
+    """
+
+    apart = 14  # frames: 2 * (1 + 2 + 4), as far as `voice` sees
+
+    def forward(self, letters: Tensor, durations: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        states = self.context(self.embedding(letters)[:, None])[:, 0]  # (L, W), L sequences of one letter
+        lasting = self.duration(states)[:, 0]
+        if durations is None:
+            durations = lasting.exp().round().clamp(1, 50).long()
+        frames = states.repeat_interleave(durations, 0) + self.progress(_progress(durations))  # (T, W)
+        letter = torch.arange(len(letters)).repeat_interleave(durations)
+        places = torch.arange(len(frames)) + self.apart * letter
+        spread = frames.new_zeros(int(places[-1]) + 1, frames.size(1)).index_copy(0, places, frames)
+        return self.output(self.voice(spread[None])[0, places]) * SPREAD + MEAN, lasting
+
+
+def speaker(recognizer: nn.Module, steps: int = SPEAK_STEPS, count: int = SPOKEN,
+            kind: type[Speaker] = Speaker) -> tuple[Speaker, list[float], list]:
     seed_everything(0)
-    rows, model, dice = aligned(recognizer, spoken_sounds(count)), Speaker(), random.Random(0)
+    rows, model, dice = aligned(recognizer, spoken_sounds(count)), kind(), random.Random(0)
     chosen = [dice.sample(rows, SPEAK_BATCH) for _ in range(steps)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     history = train(model, lambda step: chosen[step], speaking_loss, optimizer, steps=steps,
@@ -290,12 +347,31 @@ def spoken(recognizer: nn.Module) -> tuple[dict, Speaker]:
     return {"losses": losses[:5] + losses[99::100], "scores": round_trips(recognizer, model, rows)}, model
 
 
+def to_say(name: str) -> list[Request]:
+    """120 texts of known words, or of unseen ones."""
+    words = vocabulary()[1 if name == "known" else 2]
+    return [each._replace(speed=160, pitch=50) for each in draw_requests(words, [SPEAKER_VOICE], 120, 51)]
+
+
+@torch.no_grad()
+def spoken_alone(recognizer: nn.Module) -> dict:
+    """The round trips of the speaker without neighbors."""
+    with torch.enable_grad():
+        model, losses, _ = speaker(recognizer, kind=LoneSpeaker)
+    scores = {}
+    for name in ("known", "unseen"):
+        texts = [each.text for each in to_say(name)]
+        mels = [model(torch.tensor(encode_letters(text)))[0] for text in texts]
+        scores[name] = {"alone": rates(heard(recognizer, mels), texts)}
+    return {"losses": losses[:5] + losses[99::100], "scores": scores}
+
+
 @torch.no_grad()
 def round_trips(recognizer: nn.Module, model: Speaker, rows: list) -> dict:
     """Five sources of sound for 120 texts of known words and 120 of unseen ones, read again."""
     simple, scores = average_letters(rows), {}
-    for name, words in (("known", vocabulary()[1]), ("unseen", vocabulary()[2])):
-        requests = [each._replace(speed=160, pitch=50) for each in draw_requests(words, [SPEAKER_VOICE], 120, 51)]
+    for name in ("known", "unseen"):
+        requests = to_say(name)
         true = [log_mel(leveled(each.samples)) for each in say(requests)]
         texts = [each.text for each in requests]
         letters = [torch.tensor(encode_letters(text)) for text in texts]
@@ -352,13 +428,33 @@ def spotted(recognizer: nn.Module) -> dict:
     hours, found = MINUTES / 60, {}
     for word in KEYWORDS:
         said = [log_mel(leveled(sound)) for sound in synthesize([Request(word, voice) for voice in TEMPLATE_VOICES])]
-        scores = {"ctc": spot(log_probs, encode_letters(word))}
+        keyword = encode_letters(word)
+        third = log_probs.topk(3, -1).values[..., 2:]
+        scores = {"ctc": spot(log_probs, keyword), "edits": spot_spelling(log_probs.argmax(-1), keyword),
+                  "three choices": spot(log_probs.masked_fill(log_probs < third, NEVER), keyword)}
         for name, features in (("template", halve), ("template, no tint", sketch)):
             stretch = torch.stack([features(mel) for mel in mels])  # (minutes, T, M)
             scores[name] = torch.stack([spot_template(stretch, features(mel)) for mel in said]).amax(0)
         found[word] = {name: thinned(operating_curve(peaks(score.flatten(), 25), ends[word], hours))
                        for name, score in scores.items()}
     return {"hours": hours, "said": {word: len(each) for word, each in ends.items()}, "curves": found}
+
+
+def spot_spelling(ids: Tensor, keyword: Sequence[int]) -> Tensor:
+    """The rival that reads first: ids (..., T) of the best path -> minus the fewest edits between the keyword and any stretch
+    of the letters read that ends at each step (Sellers 1980): 0 where the keyword was read."""
+    cost = torch.arange(len(keyword) + 1.0).expand(*ids.shape[:-1], -1).clone()  # of the keyword's first j letters
+    before, scores = torch.full_like(ids[..., 0], BLANK), []
+    for symbol in ids.unbind(-1):
+        row = [torch.zeros_like(cost[..., 0])]
+        for place, letter in enumerate(keyword):
+            replaced = cost[..., place] + (symbol != letter)
+            row.append(torch.minimum(replaced, torch.minimum(cost[..., place + 1], row[-1]) + 1))
+        said = (symbol != BLANK) & (symbol != before)  # a step that reads a letter
+        cost = torch.where(said[..., None], torch.stack(row, -1), cost)
+        before = symbol
+        scores.append(-cost[..., -1])
+    return torch.stack(scores, -1)
 
 
 def thinned(points: Sequence, most: float = 200.0) -> list:
@@ -378,27 +474,47 @@ def gated(recognizer: nn.Module) -> dict:
     """Utterances with three seconds of noise before and after: what the detector lets through, and what is then read."""
     detector, _ = load_silero()
     spoken, found = test_sounds("voice new")[:100], {}
-    for decibels in (None, 20, 10, 5, 0, -5):
-        generator, texts, plain, kept = torch.Generator().manual_seed(3), [], [], []
-        passed = total = speech = 0
+    for decibels, knocks in [*((decibels, False) for decibels in (None, 20, 10, 5, 0, -5)), (20, True)]:
+        generator, texts, read_as = torch.Generator().manual_seed(3), [], {"all": [], "gated": [], "loud": []}
+        passed, total, speech = {"gated": 0, "loud": 0}, 0, 0
         for each in spoken:
             quiet = torch.zeros(3 * RATE)
             samples = torch.cat([quiet, each.samples, quiet])
-            level_of = 1e-4 if decibels is None else (each.samples.square().mean() / 10 ** (decibels / 10)).sqrt().item()
+            power = each.samples.square().mean()
+            level_of = 1e-4 if decibels is None else (power / 10 ** (decibels / 10)).sqrt().item()
             samples = samples + level_of * torch.randn(samples.shape, generator=generator)
-            open_ = opened(detector(samples[None])[0])
-            gate = open_.repeat_interleave(512)[:len(samples)]
-            passed, total, speech = passed + int(gate.sum()), total + len(samples), speech + len(each.samples)
-            mel = log_mel(samples * 0.1 / each.samples.square().mean().sqrt())
+            if knocks:
+                samples = samples + knocked(len(samples), power.sqrt().item(), generator)
+            opens = {"gated": opened(detector(samples[None])[0]), "loud": opened(loud(samples))}
+            total, speech = total + len(samples), speech + len(each.samples)
+            mel = log_mel(samples * 0.1 / power.sqrt())
             ids = recognizer(mel[None])[0].argmax(-1)  # (T,)
-            step_gate = gate[::320][:len(ids)]
-            step_gate = torch.cat([step_gate, step_gate.new_zeros(len(ids) - len(step_gate))])
             texts.append(each.text)
-            plain.append(decode_letters(greedy_ids(ids)).strip())
-            kept.append(decode_letters(greedy_ids(ids.masked_fill(~step_gate, 0))).strip())
-        found[str(decibels)] = {"passed": passed / total, "speech": speech / total, "all": rates(plain, texts),
-                                "gated": rates(kept, texts)}
+            read_as["all"].append(decode_letters(greedy_ids(ids)).strip())
+            for name, chunks in opens.items():
+                gate = chunks.repeat_interleave(512)[:len(samples)]
+                passed[name] += int(gate.sum())
+                step_gate = gate[::320][:len(ids)]
+                step_gate = torch.cat([step_gate, step_gate.new_zeros(len(ids) - len(step_gate))])
+                read_as[name].append(decode_letters(greedy_ids(ids.masked_fill(~step_gate, 0))).strip())
+        found[f"{decibels}{', knocks' if knocks else ''}"] = {
+            "passed": passed["gated"] / total, "loud passed": passed["loud"] / total, "speech": speech / total,
+            **{name: rates(letters, texts) for name, letters in read_as.items()}}
     return {"noise": found}
+
+
+def loud(samples: Tensor) -> Tensor:
+    """The simple detector: 1 for each chunk of 512 samples whose power is over twice the recording's median, else 0."""
+    power = torch.nn.functional.pad(samples, (0, -len(samples) % 512)).unflatten(0, (-1, 512)).square().mean(1)
+    return (power > 2 * power.median()).float()
+
+
+def knocked(length: int, level: float, generator: torch.Generator) -> Tensor:
+    """Four knocks of a tenth of a second, as loud as the voice: one in each second from the ends, but for the nearest."""
+    out, long = torch.zeros(length), RATE // 10
+    for start in (RATE, 2 * RATE, length - RATE, length - 2 * RATE):
+        out[start:start + long] = level * torch.randn(long, generator=generator)
+    return out
 
 
 def greedy_ids(ids: Tensor) -> list[int]:
@@ -417,8 +533,8 @@ def opened(probabilities: Tensor, threshold: float = 0.5, before: int = 3, after
 def perform(run: Run, weights: Path, kept: nn.ModuleDict) -> dict:
     """One run. Those after the first ask the recognizer as it is kept, in two bytes a weight."""
     start = time.process_time()
-    if run.kind in ("read", "clean", "even", "phonemes"):
-        outcome, model = learned(run)
+    if run.kind in ("read", "clean", "even", "phonemes", "aligned"):
+        outcome, model = learned(run, kept["recognizer"])
         if run == BEST:
             kept["recognizer"].load_state_dict(model.state_dict())
             save_half(kept, weights)
@@ -427,7 +543,8 @@ def perform(run: Run, weights: Path, kept: nn.ModuleDict) -> dict:
         kept["speaker"].load_state_dict(model.state_dict())
         save_half(kept, weights)
     else:
-        outcome = {"templates": compared, "spot": spotted, "gate": gated}[run.kind](kept["recognizer"])
+        asked = {"templates": compared, "spot": spotted, "gate": gated, "alone": spoken_alone, "nearest": nearest}[run.kind]
+        outcome = asked(kept["recognizer"])
     return run._asdict() | outcome | {"seconds": time.process_time() - start}
 
 
