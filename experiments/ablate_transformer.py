@@ -2,11 +2,12 @@
 
     python experiments/ablate_transformer.py experiments/records/ablate_transformer.json --seeds 0 1 2
 
-writes seven lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
+writes eight lists. `parts`: loss and share of answers with an error, on held-out reversals for each variant of `VARIANTS`, and
 on held-out words for those of `ON_WORDS`, for each seed. `depth`: the training loss, first and last, on mirrored labels, for
 each depth, norm and warm-up. Nothing else differs between two rows of a list; the rate was chosen for the whole model alone.
 `copy`: how much of a gradient is still a copy of what entered, in the untrained stacks.
-`apart`: how far the states of the tokens on top of twelve layers still differ after twenty steps.
+`apart`: how far the tokens of one sequence still differ on top of twelve layers after twenty steps.
+`followed`: the same through 300 steps, beside how far all tokens of a batch differ.
 `spoiled`: the losses with the warm-up, after twenty steps at the full rate.
 `rates`: what other learning rates change, for some rows of either list. `long`: words and twelve layers of post-norm with five
 times the steps.
@@ -67,6 +68,7 @@ STACKS = [(norm, warmup) for norm in NORMS for warmup in (1, 100)]  # without or
 # Twelve layers of post-norm with the derivatives of the branches divided otherwise: all by one number, by the roots in reverse
 # order, or those of branch and straight line alike, which makes what arrives as small and leaves its share.
 DIVIDED = ("post, by 1.5", "post, by 2", "post, by 3", "post, by 5", "post, reversed", "post, all by 1.2")
+FOLLOWED = (("pre", 1), ("post", 100), ("post, divided", 100))
 SPOILED = ("post, divided", "pre")  # what learns with a warm-up, and does it still after twenty steps at the full rate?
 
 
@@ -114,7 +116,8 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = {"seeds": options.seeds, "tasks": options.tasks, "steps on words": options.steps}
     settings |= {"torch": torch.__version__, "machine": platform.machine(), "device": "cpu, one thread"}
-    record = {"settings": settings, "parts": [], "copy": [], "apart": [], "spoiled": [], "depth": [], "rates": [], "long": []}
+    parts = ("parts", "copy", "apart", "followed", "spoiled", "depth", "rates", "long")
+    record = {"settings": settings, **{part: [] for part in parts}}
 
     def add(part: str, **run) -> None:
         record[part].append(run)
@@ -129,6 +132,8 @@ def main() -> None:
             add("depth", depth=depth, norm=norm, warmup=warmup, seed=seed, **mirror_losses(depth, norm, warmup, seed))
         for norm, warmup in STACKS if 12 in options.depths else ():
             add("apart", norm=norm, warmup=warmup, seed=seed, **kept_apart(norm, warmup, seed))
+        for norm, warmup in FOLLOWED if 12 in options.depths else ():
+            add("followed", norm=norm, warmup=warmup, seed=seed, **followed(norm, warmup, seed))
         for norm in SPOILED if 12 in options.depths else ():
             add("spoiled", norm=norm, seed=seed, **mirror_losses(12, norm, 100, seed, before=20))
         for norm in DIVIDED if 12 in options.depths else ():
@@ -317,15 +322,16 @@ def mirror_model(depth: int, norm: str, seed: int) -> nn.Sequential:
 
 
 def kept_apart(norm: str, warmup: int, seed: int, depth: int = 12, steps: int = 20, rate: float = 3e-3) -> dict[str, float]:
-    """How far the states of the tokens on top of a stack differ, before and after some steps of training: the part of their
-    mean square that is variance between the tokens of a batch. `line`: what of it the straight line alone would leave after
-    the steps; `sums`: the geometric mean of the mean squares behind the sums, before and after (post-norm)."""
+    """How far the tokens of one sequence differ on top of a stack, before and after some steps of training: the part of their
+    mean square that is variance between the tokens of a sequence. `line`: what of it the straight line alone would leave,
+    before and after; `sums`: the geometric mean of the mean squares behind the sums, before and after (post-norm)."""
     model = mirror_model(depth, norm, seed)
     batches = ReversalBatches(length=8, batch_size=16, seed=seed)
     adam = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98))
 
     @torch.no_grad()
     def climb() -> tuple[float, float, float]:
+        model.double()  # what is left may be smaller than the rounding of float32
         x, sizes, post = model[:2](batches(5000).source), [], norm.startswith("post")  # (B, T, D)
         at_bottom = variance(x)
         for layer in model[2].layers:
@@ -333,15 +339,36 @@ def kept_apart(norm: str, warmup: int, seed: int, depth: int = 12, steps: int = 
                 x = x + branch(x if post else one(x))
                 sizes.append(mean_square(x))
                 x = one(x) if post else x
+        model.float()
         divided = math.prod(sizes) if post else sizes[-1]
         return variance(x) / mean_square(x), at_bottom / divided, math.prod(sizes) ** (1 / len(sizes)) if post else 0.0
 
-    before, _, small = climb()
+    before, first, small = climb()
     train(model, batches, mirror_loss, adam, steps=steps, clip_norm=None, progress=False,
           schedule=lambda step: min(1.0, (step + 1) / warmup))
     after, line, large = climb()
-    return {"before": three_digits(before), "after": three_digits(after), "line": three_digits(line),
+    return {"before": three_digits(before), "after": three_digits(after), "lines": [three_digits(first), three_digits(line)],
             "sums": [three_digits(small), three_digits(large)]}
+
+
+def followed(norm: str, warmup: int, seed: int, depth: int = 12, steps: int = 300, every: int = 10) -> dict[str, list[float]]:
+    """How far tokens differ on top of a stack through a run of `mirror_losses`: those of one sequence, and all of a batch."""
+    model = mirror_model(depth, norm, seed)
+    batches = ReversalBatches(length=8, batch_size=16, seed=seed)
+    adam = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    found = {"every": every, "apart": [], "in the batch": []}
+
+    @torch.no_grad()
+    def measure(model: nn.Module) -> None:
+        x = model.double()[:3](batches(5000).source)  # (B, T, D)
+        model.float()
+        found["apart"].append(three_digits(variance(x) / mean_square(x)))
+        found["in the batch"].append(three_digits(variance(x.flatten(0, 1)[None]) / mean_square(x)))
+
+    measure(model)
+    train(model, batches, mirror_loss, adam, steps=steps, progress=False, evaluate=measure, evaluate_every=every,
+          schedule=lambda step: min(1.0, (step + 1) / warmup))
+    return found
 
 
 def mean_square(x: Tensor) -> float:
@@ -349,8 +376,8 @@ def mean_square(x: Tensor) -> float:
 
 
 def variance(x: Tensor) -> float:
-    """Variance of each feature between the tokens of (B, T, D), the mean over the features."""
-    return x.flatten(0, 1).double().var(0, correction=0).mean().item()
+    """Variance of each feature between the tokens of a sequence of (B, T, D), the mean over features and sequences."""
+    return x.double().var(1, correction=0).mean().item()
 
 
 def three_digits(value: float) -> float:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "experiments" / "ablate_transformer.py"
@@ -38,6 +39,8 @@ def test_the_record_holds_every_variant_and_depth_with_every_seed():
     assert copies >= {(12, norm, seed) for norm in (*tool["NORMS"], *tool["DIVIDED"]) for seed in seeds}
     assert ({(run["norm"], run["warmup"], run["seed"]) for run in record["apart"]}
             == {(*stack, seed) for stack in tool["STACKS"] for seed in seeds})
+    assert ({(run["norm"], run["warmup"], run["seed"]) for run in record["followed"]}
+            == {(*stack, seed) for stack in tool["FOLLOWED"] for seed in seeds})
     assert ({(run["norm"], run["seed"]) for run in record["spoiled"]}
             == set(itertools.product(tool["SPOILED"], seeds)))
     for depth in tool["DEPTHS"]:
@@ -50,7 +53,17 @@ def test_twenty_steps_and_the_copy_come_out_as_recorded():
     assert tool["copy_kept"](12, "post, by 2", 0) == pytest.approx(kept["cosine"], abs=0.01)
     before = next(run for run in record["apart"] if (run["norm"], run["warmup"], run["seed"]) == ("post", 1, 0))
     again = tool["kept_apart"]("post", 1, 0)
-    assert again["before"] == pytest.approx(before["before"], rel=0.1) and again["after"] < 1e-7
+    assert again["before"] == pytest.approx(before["before"], rel=0.1) and again["after"] < 1e-9
+    path = next(run for run in record["followed"] if (run["norm"], run["seed"]) == ("post", 0))
+    again = tool["followed"]("post", 100, 0, steps=1)
+    for what in ("apart", "in the batch"):
+        assert again[what][0] == pytest.approx(path[what][0], rel=0.1)
+
+
+def test_tokens_of_equal_sequences_are_not_apart_though_the_sequences_are():
+    variance = runpy.run_path(str(TOOL))["variance"]
+    sequences = torch.randn(16, 1, 32).expand(16, 8, 32)  # (B, T, D): one state for all tokens of a sequence
+    assert variance(sequences) < 1e-12 < 0.5 < variance(sequences.flatten(0, 1)[None])
 
 
 @pytest.mark.slow
