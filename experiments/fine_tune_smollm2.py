@@ -36,7 +36,6 @@ from tutorlib.data.instructions import (
     date_pairs,
     number_pairs,
 )
-from tutorlib.device import peak_memory
 from tutorlib.generation import generate
 from tutorlib.pretrained import load
 from tutorlib.pretrained.smollm2 import chat_prompt
@@ -59,19 +58,30 @@ LONGEST = {"dates": 16, "numbers": 24}  # tokens of an answer that is written ou
 END = "<|im_end|>"
 SHOTS, HELD_SEED, SPOKEN = 4, 900, 3
 KEPT = 64, 8, 1, 0  # ranks of a change that are kept
+MORE = "16 examples", "other examples", "twice the steps"
+BEGUN = "The date is"  # what the untaught model likes to begin with
 
 
 class Run(NamedTuple):
     task: str
-    arm: str  # "none", "shots", "adapter", "all weights", "output matrix"
+    arm: str  # "none", "begun", "shots", "adapter", "all weights", "output matrix"
     rank: int = 0  # 0: no adapter
     places: str = ""  # one of PLACES
     rate: float = 0.0
-    extra: str = ""  # "shuffled": every question has another's answer; "mixed": other text in each batch
+    extra: str = ""  # "shuffled": every question has another's answer; "mixed": other text in each batch; one of MORE
     seed: int = 0
 
 
 SAVED = Run("dates", "adapter", 4, "all", 1e-3)
+
+
+def steps_of(run: Run) -> int:
+    return STEPS[run.task] * (2 if run.extra == "twice the steps" else 1)
+
+
+def shots_of(run: Run) -> list[Pair]:
+    """The solved examples that stand in the prompt."""
+    return taught(run)[:16 if run.extra == "16 examples" else SHOTS] if run.arm == "shots" else []
 
 
 def main() -> None:
@@ -90,9 +100,6 @@ def main() -> None:
             save_adapter(model, options.record.with_suffix(".safetensors"), torch.float16)
         print({key: value for key, value in record["runs"][-1].items() if key not in ("losses", "said")}, flush=True)
         del model
-    if "memory" not in record:
-        record["memory"] = bench.memory()
-        write_record(options.record, record)
 
 
 def opened(bench: "Bench") -> dict:
@@ -114,7 +121,10 @@ def planned() -> list[Run]:
             Run("dates", "adapter", 8, "attention", 1e-3), Run("dates", "adapter", 8, "feed-forward", 1e-3),
             rank(8, 1), every(1e-4, 1), rank(2), rank(16), rank(32), Run("dates", "adapter", 8, "all", 4e-3),
             rank(8, 2), rank(1, 1), rank(64, 1), shuffled(1), every(1e-4, 2), Run("dates", "output matrix", rate=1e-2),
-            rank(1, 2), rank(64, 2), numbers(1)]
+            rank(1, 2), rank(64, 2), numbers(1),
+            Run("dates", "begun"), Run("dates", "shots", extra="16 examples"),
+            *(Run("dates", "shots", extra="other examples", seed=seed) for seed in (1, 2)),
+            Run("dates", "adapter", 8, "all", 2.5e-4, "twice the steps")]
 
 
 class Bench:
@@ -132,18 +142,25 @@ class Bench:
         rows = (self.tokenizer.encode(text[:2000])[:WINDOW] for text in texts)
         return torch.tensor(list(islice((row for row in rows if len(row) == WINDOW), count)))
 
-    def rows(self, task: str, pairs: Sequence[Pair], shots: Sequence[Pair] = ()) -> tuple[list[list[int]], list[list[int]]]:
-        """The tokens of the questions, asked as the model was trained to be asked, and of the answers, with their end."""
+    def rows(self, task: str, pairs: Sequence[Pair], shots: Sequence[Pair] = (),
+             begun: str = "") -> tuple[list[list[int]], list[list[int]]]:
+        """The tokens of the questions, asked as the model was trained to be asked, and of the answers, with their end.
+
+        Where the answer has been begun, the prompt goes so far, and what is left is the answer without an end.
+        """
         before = [turn for pair in shots for turn in (("user", pair.question), ("assistant", pair.answer))]
         prompts = [chat_prompt([*before, ("user", pair.question)], INSTRUCTIONS[task]) for pair in pairs]
-        return [self.tokenizer.encode(text) for text in prompts], [self.tokenizer.encode(pair.answer + END) for pair in pairs]
+        encode = self.tokenizer.encode
+        if begun:
+            return [encode(text) + encode(begun) for text in prompts], [encode(" " + pair.answer) for pair in pairs]
+        return [encode(text) for text in prompts], [encode(pair.answer + END) for pair in pairs]
 
     def in_precision(self):
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast is not None)
 
     def batches(self, run: Run) -> "Batches":
         pairs = taught(run)
-        mixed = self.windows(self.bible.train[run.seed::9], MIXED * STEPS[run.task]) if run.extra == "mixed" else None
+        mixed = self.windows(self.bible.train[run.seed::9], MIXED * steps_of(run)) if run.extra == "mixed" else None
         return Batches(*self.rows(run.task, pairs), mixed)
 
     def build(self, run: Run) -> tuple[nn.Module, list[nn.Parameter]]:
@@ -161,14 +178,14 @@ class Bench:
     def fitted(self, run: Run, stop: int | None = None) -> tuple[nn.Module, list[float]]:
         model, moved = self.build(run)
         optimizer = torch.optim.AdamW(moved, lr=run.rate, weight_decay=0.0, fused=True)
-        steps = STEPS[run.task]
+        steps = steps_of(run)
         history = train(model, self.batches(run), loss, optimizer, steps=stop or steps, autocast=self.autocast,
                         schedule=warmup_linear(steps // 8, steps), progress=False)
         return model.eval(), history.losses
 
     def done(self, run: Run) -> tuple[dict, nn.Module]:
         """What a run took and got, and the model that it made."""
-        if run.arm in ("none", "shots"):
+        if run.arm in ("none", "shots", "begun"):
             return self.scores(self.model, run), self.model
         start = time.process_time()
         model, losses = self.fitted(run)
@@ -183,11 +200,13 @@ class Bench:
         return found, unmerge_adapters(model) if run.arm == "adapter" else model
 
     def scores(self, model: nn.Module, run: Run) -> dict:
-        shots = taught(run)[:SHOTS] if run.arm == "shots" else []
-        found = {"right": {kind: self.right(model, run.task, pairs, shots) for kind, pairs in asked(run.task).items()}}
+        shots, begun = shots_of(run), BEGUN if run.arm == "begun" else ""
+        found = {"right": {kind: self.right(model, run.task, pairs, shots, begun) for kind, pairs in asked(run.task).items()}}
+        if begun:
+            return found
         if run.arm != "shots":
             found["nats"] = {name: self.nats(model, windows) for name, windows in self.texts.items()}
-        if run.seed == 0:
+        if run.seed == 0 and run.extra != "16 examples":
             found["said"] = {kind: [[*pair, self.said(model, run.task, pair, shots)] for pair in pairs[:SPOKEN]]
                              for kind, pairs in asked(run.task).items()}
         return found
@@ -211,15 +230,32 @@ class Bench:
         return found
 
     @torch.no_grad()
-    def right(self, model: nn.Module, task: str, pairs: Sequence[Pair], shots: Sequence[Pair] = ()) -> str:
+    def right(self, model: nn.Module, task: str, pairs: Sequence[Pair], shots: Sequence[Pair] = (), begun: str = "") -> str:
         """Which answers come out whole, "1" or "0" each: greedily they do where the most probable token is right everywhere."""
-        prompts, answers = self.rows(task, pairs, shots)
+        prompts, answers = self.rows(task, pairs, shots, begun)
+        if shots:
+            return self.right_from(model, prompts, answers)
         found = ""
         for start in range(0, len(pairs), TOGETHER):
             inputs, targets = answer_batch(prompts[start:start + TOGETHER], answers[start:start + TOGETHER])
             with self.in_precision():
                 best = model(inputs).argmax(-1)  # (B, T)
             found += "".join(map(str, ((best == targets) | (targets == NO_CLASS)).all(1).int().tolist()))
+        return found
+
+    def right_from(self, model: nn.Module, prompts: list[list[int]], answers: list[list[int]]) -> str:
+        """The same where prompts begin alike, as with solved examples: that is read once, and each goes on from there."""
+        alike = next(place for place, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+        found = ""
+        cache = model.new_cache(max(map(len, prompts)) + max(map(len, answers)))
+        with self.in_precision():
+            model(torch.tensor([prompts[0][:alike]]), cache, last_only=True)
+            for prompt, answer in zip(prompts, answers, strict=True):
+                inputs, targets = answer_batch([prompt[alike:]], [answer])
+                best = model(inputs, cache).argmax(-1)  # (1, T)
+                found += str(int(((best == targets) | (targets == NO_CLASS)).all()))
+                for layer in cache:
+                    layer.shorten(alike)
         return found
 
     @torch.no_grad()
@@ -242,15 +278,6 @@ class Bench:
         losses = self.fitted(SAVED, FIRST)[1]
         self.autocast = autocast
         return [round(each, 5) for each in losses]
-
-    def memory(self) -> dict:
-        """Bytes that two steps of training add to those of the model, at their peak, and what was trained."""
-        found = {}
-        for run in (SAVED, Run("dates", "adapter", 64, "all", 1e-3), Run("dates", "all weights", rate=1e-4)):
-            trained = sum(weight.numel() for weight in self.build(run)[1])
-            peak = peak_memory(lambda run=run: self.fitted(run, 2))[1]
-            found[f"{run.arm} {run.rank}".strip()] = {"trained": trained, "peak": peak}
-        return found
 
 
 class Batches:
@@ -275,7 +302,7 @@ def loss(model: nn.Module, batch: tuple[tuple[Tensor, Tensor], Tensor | None]) -
 
 def taught(run: Run) -> list[Pair]:
     """The questions and answers of a run's training, in their order."""
-    count = BATCH * STEPS[run.task]
+    count = BATCH * steps_of(run)
     if run.task == "numbers":
         pairs = [pair for pair in number_pairs(HELD_OUT + 3 * count, HELD_SEED) if pair not in asked("numbers")["held out"]]
         return random.Random(run.seed).sample(pairs, count)
