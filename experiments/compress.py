@@ -6,7 +6,7 @@ The weights that are kept of the GPT are bytes: rounding them to eight bits agai
 trained a little further (SETTLE steps), which takes every weight off that grid; what follows begins from there. Each row has
 the bytes of the file and the loss on held-out text, nats a token, less the uncompressed model's, with standard errors over
 windows or seeds. The record is written anew after each row, and a row that it holds is not done again.
-`layer_times` and `token_times`, which the chapter calls itself, say which way is faster and which only smaller.
+`layer_times` and `token_times` say which way is faster and which only smaller.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.baselines.bag_of_words import logistic_regression
+from tutorlib.baselines.ngram import KneserNey
 from tutorlib.compression.distillation import Distillation
 from tutorlib.compression.int8 import FusedInt8Linear, quantize
 from tutorlib.compression.low_rank import LowRankLinear, rank_for
@@ -64,9 +65,9 @@ SEEDS = 0, 1, 2
 
 
 class Run(NamedTuple):
-    kind: str  # rounding, again, pruning, units, rank, mended, student, minilm
+    kind: str  # rounding, again, pruning, law, both, units, rank, mended, student, counted, minilm, times
     way: str
-    size: float  # bits, share that is out, share of units or weights that stay, steps
+    size: float  # bits, share that is out, share of units or weights that stay, steps, rows, width
     seed: int
 
 
@@ -76,13 +77,19 @@ def planned() -> list[Run]:
     pruning = [Run("pruning", "magnitude", share, 0) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)]
     pruning += [Run("pruning", "random", share, 0) for share in (0.1, 0.2, 0.3)] + [Run("pruning", "2:4", 0.5, 0)]
     pruning += [Run("units", way, share, 0) for way in ("largest", "random") for share in (0.875, 0.75, 0.5)]
+    law = [Run("law", "rounded", 4, 0), Run("law", "random", 0.1, 0)]
+    law += [Run("law", "magnitude", share, 0) for share in (0.1, 0.2, 0.3, 0.5, 0.8)]
+    both = [Run("both", "magnitude", share, 0) for share in (0.3, 0.5)]
     rank = [Run("rank", way, share, 0) for way in ("plain", "aware") for share in (0.9, 0.75, 0.5)]
     mended = [Run("mended", way, size, seed) for seed in SEEDS for way, size in
               (("nothing", 0.0), ("at once", 0.8), ("schedule", 0.8), ("units", 0.25))]
     student = [Run("student", way, steps, seed) for seed in SEEDS for way, steps in
                (("hard", STUDENT_STEPS), ("soft", STUDENT_STEPS), ("hard", 2 * STUDENT_STEPS))]
+    counted = [Run("counted", "pairs", 2, 0)]
+    times = [Run("times", way, size, seed) for seed in SEEDS for way, size in
+             (("layer", 1), ("layer", 64), ("token", 192), ("token", 768))]
     minilm = [Run("minilm", way, bits, 0) for bits in (8, 4, 3, 2) for way in ("row", "group", "gptq group")]
-    return [*rounding, *again, *pruning, *rank, *student, *minilm, *mended]
+    return [*rounding, *again, *pruning, *law, *both, *rank, *student, *counted, *minilm, *mended, *times]
 
 
 def main() -> None:
@@ -181,18 +188,14 @@ class Bench:
 
     # -- ways to make it smaller --------------------------------------------------------------------------------------
 
-    def rounding(self, run: Run, model: GPT | None = None) -> dict:
-        model = self.full if model is None else model
-        moments = self.moments if run.way.startswith("gptq") else {}
+    def rounding(self, run: Run) -> dict:
+        model, moments = self.full, self.moments if run.way.startswith("gptq") else {}
         stored = rounded_matrices(model, int(run.size), WAYS[run.way], moments)
         small = with_weights(model, {name: each.weight for name, each in stored.items()})
         rest = parameters(model) - sum(each.integers.numel() for each in stored.values())
         count = sum(each.nbytes for each in stored.values()) + 2 * rest
         wrote = {"text": self.written(small)} if run.way in ("group", "gptq group") else {}
         return {"bytes": count, **self.scored(small), **wrote}
-
-    def student_rounded(self, model: GPT) -> dict:
-        return self.rounding(Run("rounding", "group", 4, 0), model)
 
     def again(self, run: Run) -> dict:
         """The kept weights themselves, against themselves unrounded."""
@@ -208,6 +211,26 @@ class Bench:
                   "random": lambda w: magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
         small = with_weights(self.full, {name: weight * chosen(weight) for name, weight in weights.items()})
         return {"bytes": sparse_bytes(small), **self.scored(small)}
+
+    def law(self, run: Run) -> dict:
+        """A change of the layers' matrices alone: its square, as a share of their sum of squares, and what it costs."""
+        weights, generator = inner(self.full), torch.Generator().manual_seed(run.seed)
+        change = {"rounded": lambda w: round_to_nearest(w, int(run.size), GROUP).weight,
+                  "magnitude": lambda w: w * magnitude_mask(w, run.size),
+                  "random": lambda w: w * magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
+        changed = {name: change(weight) for name, weight in weights.items()}
+        square = sum((changed[name] - w).square().sum() for name, w in weights.items()) / sum(
+            w.square().sum() for w in weights.values())
+        return {"square": round(square.item(), 5), **self.scored(with_weights(self.full, changed))}
+
+    def both(self, run: Run) -> dict:
+        """The smallest weights out, and four bits for those that stay and for the embedding; a bit for each place."""
+        every, places = matrices(self.full), inner(self.full)
+        small = {name: four_that_stay(w, run.size) if name in places else round_to_nearest(w, 4, GROUP).weight
+                 for name, w in every.items()}
+        numbers, of_layers = (sum(w.numel() for w in each.values()) for each in (every, places))
+        count = of_layers / 8 + (numbers - run.size * of_layers) * (4 + 32 / GROUP) / 8 + 2 * (parameters(self.full) - numbers)
+        return {"bytes": round(count), **self.scored(with_weights(self.full, small))}
 
     def units(self, run: Run) -> dict:
         small = self.fewer_units(run)
@@ -252,9 +275,21 @@ class Bench:
         model = GPT(GPTConfig(VOCABULARY, LENGTH, width=96, num_heads=3, num_layers=3))
         loss = Distillation(self.full, soft=1.0 if run.way == "soft" else 0.0)
         model = self.trained(model, int(run.size), run.seed, STUDENT_RATE, loss)
-        four = self.student_rounded(model) if run.way == "soft" and run.seed == 0 else {}
-        return {"bytes": 2 * parameters(model), **self.scored(model),
-                **{f"four_bits_{key}": value for key, value in four.items() if key in ("bytes", "nats")}}
+        return {"bytes": 2 * parameters(model), **self.scored(model)}
+
+    def counted(self, run: Run) -> dict:
+        """Kneser-Ney on all the text, on the windows of the others; six bytes a gram: two tokens and its count."""
+        model = KneserNey(self.tokens, VOCABULARY, order=int(run.size))
+        half = LENGTH // 2
+        nats = torch.stack([-model.score(window)[-half:] for window in self.windows]).mean(1)  # (W,)
+        grams = len(self.tokens.unfold(0, int(run.size), 1).unique(dim=0))
+        more = nats - self.nats
+        figures = {"nats": nats.mean(), "error": nats.std() / len(nats) ** 0.5,
+                   "more": more.mean(), "more_error": more.std() / len(more) ** 0.5}
+        return {"grams": grams, "bytes": 6 * grams, **{name: round(each.item(), 4) for name, each in figures.items()}}
+
+    def times(self, run: Run) -> dict:
+        return {"faster": (layer_times if run.way == "layer" else token_times)(int(run.size))}
 
     # -- MiniLM -------------------------------------------------------------------------------------------------------
 
@@ -288,6 +323,16 @@ def inner(model: GPT) -> dict[str, Tensor]:
 def rounded_matrices(model: nn.Module, bits: int, group: int | str, moments: dict[str, Tensor]) -> dict:
     return {name: gptq(weight, moments[name], bits, group) if name in moments else round_to_nearest(weight, bits, group)
             for name, weight in matrices(model).items()}
+
+
+def four_that_stay(weight: Tensor, out: float) -> Tensor:
+    """The smallest weights 0, a grid of four bits for each GROUP of those that stay."""
+    stays = magnitude_mask(weight, out).bool()
+    kept = weight[stays]  # (K,)
+    groups = torch.cat([kept, kept[-1:].expand(-len(kept) % GROUP)]).view(-1, GROUP)
+    found = torch.zeros_like(weight)
+    found[stays] = round_to_nearest(groups, 4, GROUP).weight.flatten()[:len(kept)]
+    return found
 
 
 def sparse_bytes(model: GPT) -> int:
@@ -347,6 +392,7 @@ class Sentences:
 # -- which is faster, and which only smaller --------------------------------------------------------------------------
 
 LAYER, TURNS, TOKENS = (1024, 4096), 5, 8
+AS_MANY_BYTES = {"1/2": 1 / 2, "1/4": 1 / 4, "9/64": 9 / 64}  # of 16, 8 and 4.5 bits: so much of the layer in float32
 
 
 @torch.no_grad()
@@ -379,7 +425,8 @@ def layers(layer: nn.Linear) -> dict[str, Callable]:
     return {"float32": layer, "bfloat16": Rounded(layer), "zeros, dense": zeros,
             "zeros, sparse": lambda x: (sparse @ x.T).T + layer.bias, "a tenth of the units": few,
             "rank, a quarter": thin, "8 bits, kernel": FusedInt8Linear(layer), "4 bits, unpacked": QuantizedLinear(layer, four),
-            "4 bits, kernel": FusedInt4Linear(layer, four)}
+            "4 bits, kernel": FusedInt4Linear(layer, four),
+            **{f"float32, {share}": nn.Linear(layer.in_features, round(part * out)) for share, part in AS_MANY_BYTES.items()}}
 
 
 class Rounded(nn.Module):
