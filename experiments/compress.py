@@ -32,6 +32,7 @@ from tutorlib.compression.low_rank import LowRankLinear, rank_for
 from tutorlib.compression.pruning import Pruner, cubic_schedule, keep_units, magnitude_mask, two_of_four, unit_scores
 from tutorlib.compression.quantization import (
     FusedInt4Linear,
+    Quantized,
     QuantizedLinear,
     gptq,
     input_moments,
@@ -65,7 +66,7 @@ SEEDS = 0, 1, 2
 
 
 class Run(NamedTuple):
-    kind: str  # rounding, again, pruning, law, both, units, rank, mended, student, counted, minilm, times
+    kind: str  # rounding, again, pruning, law, both, units, rank, mended, student, counted, minilm, minilm part, times
     way: str
     size: float  # bits, share that is out, share of units or weights that stay, steps, rows, width
     seed: int
@@ -89,6 +90,7 @@ def planned() -> list[Run]:
     times = [Run("times", way, size, seed) for seed in SEEDS for way, size in
              (("layer", 1), ("layer", 64), ("token", 192), ("token", 768))]
     minilm = [Run("minilm", way, bits, 0) for bits in (8, 4, 3, 2) for way in ("row", "group", "gptq group")]
+    minilm += [Run("minilm part", way, 4, 0) for way in ("row", "group")]
     return [*rounding, *again, *pruning, *law, *both, *rank, *student, *counted, *minilm, *mended, *times]
 
 
@@ -184,7 +186,7 @@ class Bench:
         return GPT_RUN["sample"](model, self.tokenizer, 60)
 
     def done(self, run: Run) -> dict:
-        return getattr(self, run.kind)(run)
+        return getattr(self, run.kind.replace(" ", "_"))(run)
 
     # -- ways to make it smaller --------------------------------------------------------------------------------------
 
@@ -300,6 +302,10 @@ class Bench:
     def minilm(self, run: Run) -> dict:
         return self.sentences.rounded(int(run.size), WAYS[run.way], run.way.startswith("gptq"))
 
+    def minilm_part(self, run: Run) -> dict:
+        """The matrices that contract hidden units have the run's grids, all others the other kind."""
+        return self.sentences.apart(int(run.size), run.way)
+
 
 class PrunedLoss:
     """The loss of the next token after the pruner has been called: at once, or along the schedule over 3/4 of the steps."""
@@ -374,7 +380,19 @@ class Sentences:
 
     def rounded(self, bits: int, group: int | str, compensated: bool) -> dict:
         moments = self.moments if compensated else {}
-        stored = rounded_matrices(self.model, bits, group, moments)
+        return self.scored(rounded_matrices(self.model, bits, group, moments))
+
+    def apart(self, bits: int, way: str) -> dict:
+        """And of the matrices that contract: the squared error, a share of their sum of squares."""
+        other = {"row": "group", "group": "row"}[way]
+        stored = {name: round_to_nearest(weight, bits, WAYS[way if "contract" in name else other])
+                  for name, weight in matrices(self.model).items()}
+        pairs = [(stored[name].weight, weight) for name, weight in matrices(self.model).items() if "contract" in name]
+        square = sum((ours - full).square().sum() for ours, full in pairs) / sum(full.square().sum() for _, full in pairs)
+        return {"square": round(square.item(), 4), **self.scored(stored)}
+
+    def scored(self, stored: dict[str, Quantized]) -> dict:
+        """Bytes, loss and share of right answers, beside those of the full model."""
         logits = self.logits(with_weights(self.model, {name: each.weight for name, each in stored.items()}))
         rest = parameters(self.model) - sum(each.integers.numel() for each in stored.values())
         loss = [F.binary_cross_entropy_with_logits(each, self.labels.double(), reduction="none")
