@@ -83,6 +83,25 @@ def test_counted_pairs_beat_the_students_and_two_bits_by_nearest(record):
     assert all(pairs["nats"] < run["nats"] - 0.5 for run in record["runs"] if run["kind"] == "student")
 
 
+def test_rows_ruin_minilm_by_the_matrices_that_contract(record):
+    (rows,), (groups,) = (of(record, "minilm", way, 4) for way in ("row", "group"))
+    by_row, = of(record, "minilm part", "row", 4)
+    by_group, = of(record, "minilm part", "group", 4)
+    assert by_row["square"] > 3 * by_group["square"]
+    assert groups["nats_more"] + 3 * by_row["nats_more_error"] < by_row["nats_more"] < rows["nats_more"]
+    assert by_group["nats_more"] + 3 * rows["nats_more_error"] < rows["nats_more"]
+    assert by_row["bytes"] + by_group["bytes"] == rows["bytes"] + groups["bytes"]
+
+
+def test_no_kernel_is_as_fast_as_its_bytes_allow_and_zeros_bring_nothing(record):
+    for run in of(record, "times", "layer", 1):
+        speed = {name: middle for name, (middle, _) in run["faster"].items()}
+        for name, share in (("bfloat16", "1/2"), ("8 bits, kernel", "1/4"), ("4 bits, kernel", "9/64")):
+            assert speed[name] < 0.6 * speed[f"float32, {share}"]
+        assert speed["zeros, dense"] < 1.3
+    assert len(of(record, "times", "token", 768)) == 3
+
+
 def test_the_drawing_shows_the_record(record):
     drawing = ElementTree.parse(ROOT / "book" / "drawings" / "comp-two.svg")
     shown = [line.text for line in drawing.iter() if line.get("data-of") == "perplexity"]
