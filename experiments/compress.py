@@ -6,7 +6,7 @@ The weights that are kept of the GPT are bytes: rounding them to eight bits agai
 trained a little further (SETTLE steps), which takes every weight off that grid; what follows begins from there. Each row has
 the bytes of the file and the loss on held-out text, nats a token, less the uncompressed model's, with standard errors over
 windows or seeds. The record is written anew after each row, and a row that it holds is not done again.
-`layer_times` and `token_times`, which the chapter calls itself, say which way is faster and which only smaller.
+`layer_times` and `token_times` say which way is faster and which only smaller.
 """
 
 import argparse
@@ -25,12 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutorlib.baselines.bag_of_words import logistic_regression
+from tutorlib.baselines.ngram import KneserNey
 from tutorlib.compression.distillation import Distillation
 from tutorlib.compression.int8 import FusedInt8Linear, quantize
 from tutorlib.compression.low_rank import LowRankLinear, rank_for
 from tutorlib.compression.pruning import Pruner, cubic_schedule, keep_units, magnitude_mask, two_of_four, unit_scores
 from tutorlib.compression.quantization import (
     FusedInt4Linear,
+    Quantized,
     QuantizedLinear,
     gptq,
     input_moments,
@@ -64,9 +66,9 @@ SEEDS = 0, 1, 2
 
 
 class Run(NamedTuple):
-    kind: str  # rounding, again, pruning, units, rank, mended, student, minilm
+    kind: str  # rounding, again, pruning, law, both, units, rank, mended, student, counted, minilm, minilm part, times
     way: str
-    size: float  # bits, share that is out, share of units or weights that stay, steps
+    size: float  # bits, share that is out, share of units or weights that stay, steps, rows, width
     seed: int
 
 
@@ -76,13 +78,20 @@ def planned() -> list[Run]:
     pruning = [Run("pruning", "magnitude", share, 0) for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)]
     pruning += [Run("pruning", "random", share, 0) for share in (0.1, 0.2, 0.3)] + [Run("pruning", "2:4", 0.5, 0)]
     pruning += [Run("units", way, share, 0) for way in ("largest", "random") for share in (0.875, 0.75, 0.5)]
+    law = [Run("law", "rounded", 4, 0), Run("law", "random", 0.1, 0)]
+    law += [Run("law", "magnitude", share, 0) for share in (0.1, 0.2, 0.3, 0.5, 0.8)]
+    both = [Run("both", "magnitude", share, 0) for share in (0.3, 0.5)]
     rank = [Run("rank", way, share, 0) for way in ("plain", "aware") for share in (0.9, 0.75, 0.5)]
     mended = [Run("mended", way, size, seed) for seed in SEEDS for way, size in
               (("nothing", 0.0), ("at once", 0.8), ("schedule", 0.8), ("units", 0.25))]
     student = [Run("student", way, steps, seed) for seed in SEEDS for way, steps in
                (("hard", STUDENT_STEPS), ("soft", STUDENT_STEPS), ("hard", 2 * STUDENT_STEPS))]
+    counted = [Run("counted", "pairs", 2, 0)]
+    times = [Run("times", way, size, seed) for seed in SEEDS for way, size in
+             (("layer", 1), ("layer", 64), ("token", 192), ("token", 768))]
     minilm = [Run("minilm", way, bits, 0) for bits in (8, 4, 3, 2) for way in ("row", "group", "gptq group")]
-    return [*rounding, *again, *pruning, *rank, *student, *minilm, *mended]
+    minilm += [Run("minilm part", way, 4, 0) for way in ("row", "group")]
+    return [*rounding, *again, *pruning, *law, *both, *rank, *student, *counted, *minilm, *mended, *times]
 
 
 def main() -> None:
@@ -177,22 +186,18 @@ class Bench:
         return GPT_RUN["sample"](model, self.tokenizer, 60)
 
     def done(self, run: Run) -> dict:
-        return getattr(self, run.kind)(run)
+        return getattr(self, run.kind.replace(" ", "_"))(run)
 
     # -- ways to make it smaller --------------------------------------------------------------------------------------
 
-    def rounding(self, run: Run, model: GPT | None = None) -> dict:
-        model = self.full if model is None else model
-        moments = self.moments if run.way.startswith("gptq") else {}
+    def rounding(self, run: Run) -> dict:
+        model, moments = self.full, self.moments if run.way.startswith("gptq") else {}
         stored = rounded_matrices(model, int(run.size), WAYS[run.way], moments)
         small = with_weights(model, {name: each.weight for name, each in stored.items()})
         rest = parameters(model) - sum(each.integers.numel() for each in stored.values())
         count = sum(each.nbytes for each in stored.values()) + 2 * rest
         wrote = {"text": self.written(small)} if run.way in ("group", "gptq group") else {}
         return {"bytes": count, **self.scored(small), **wrote}
-
-    def student_rounded(self, model: GPT) -> dict:
-        return self.rounding(Run("rounding", "group", 4, 0), model)
 
     def again(self, run: Run) -> dict:
         """The kept weights themselves, against themselves unrounded."""
@@ -208,6 +213,26 @@ class Bench:
                   "random": lambda w: magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
         small = with_weights(self.full, {name: weight * chosen(weight) for name, weight in weights.items()})
         return {"bytes": sparse_bytes(small), **self.scored(small)}
+
+    def law(self, run: Run) -> dict:
+        """A change of the layers' matrices alone: its square, as a share of their sum of squares, and what it costs."""
+        weights, generator = inner(self.full), torch.Generator().manual_seed(run.seed)
+        change = {"rounded": lambda w: round_to_nearest(w, int(run.size), GROUP).weight,
+                  "magnitude": lambda w: w * magnitude_mask(w, run.size),
+                  "random": lambda w: w * magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
+        changed = {name: change(weight) for name, weight in weights.items()}
+        square = sum((changed[name] - w).square().sum() for name, w in weights.items()) / sum(
+            w.square().sum() for w in weights.values())
+        return {"square": round(square.item(), 5), **self.scored(with_weights(self.full, changed))}
+
+    def both(self, run: Run) -> dict:
+        """The smallest weights out, and four bits for those that stay and for the embedding; a bit for each place."""
+        every, places = matrices(self.full), inner(self.full)
+        small = {name: four_that_stay(w, run.size) if name in places else round_to_nearest(w, 4, GROUP).weight
+                 for name, w in every.items()}
+        numbers, of_layers = (sum(w.numel() for w in each.values()) for each in (every, places))
+        count = of_layers / 8 + (numbers - run.size * of_layers) * (4 + 32 / GROUP) / 8 + 2 * (parameters(self.full) - numbers)
+        return {"bytes": round(count), **self.scored(with_weights(self.full, small))}
 
     def units(self, run: Run) -> dict:
         small = self.fewer_units(run)
@@ -252,9 +277,21 @@ class Bench:
         model = GPT(GPTConfig(VOCABULARY, LENGTH, width=96, num_heads=3, num_layers=3))
         loss = Distillation(self.full, soft=1.0 if run.way == "soft" else 0.0)
         model = self.trained(model, int(run.size), run.seed, STUDENT_RATE, loss)
-        four = self.student_rounded(model) if run.way == "soft" and run.seed == 0 else {}
-        return {"bytes": 2 * parameters(model), **self.scored(model),
-                **{f"four_bits_{key}": value for key, value in four.items() if key in ("bytes", "nats")}}
+        return {"bytes": 2 * parameters(model), **self.scored(model)}
+
+    def counted(self, run: Run) -> dict:
+        """Kneser-Ney on all the text, on the windows of the others; six bytes a gram: two tokens and its count."""
+        model = KneserNey(self.tokens, VOCABULARY, order=int(run.size))
+        half = LENGTH // 2
+        nats = torch.stack([-model.score(window)[-half:] for window in self.windows]).mean(1)  # (W,)
+        grams = len(self.tokens.unfold(0, int(run.size), 1).unique(dim=0))
+        more = nats - self.nats
+        figures = {"nats": nats.mean(), "error": nats.std() / len(nats) ** 0.5,
+                   "more": more.mean(), "more_error": more.std() / len(more) ** 0.5}
+        return {"grams": grams, "bytes": 6 * grams, **{name: round(each.item(), 4) for name, each in figures.items()}}
+
+    def times(self, run: Run) -> dict:
+        return {"faster": (layer_times if run.way == "layer" else token_times)(int(run.size))}
 
     # -- MiniLM -------------------------------------------------------------------------------------------------------
 
@@ -264,6 +301,10 @@ class Bench:
 
     def minilm(self, run: Run) -> dict:
         return self.sentences.rounded(int(run.size), WAYS[run.way], run.way.startswith("gptq"))
+
+    def minilm_part(self, run: Run) -> dict:
+        """The matrices that contract hidden units have the run's grids, all others the other kind."""
+        return self.sentences.apart(int(run.size), run.way)
 
 
 class PrunedLoss:
@@ -288,6 +329,16 @@ def inner(model: GPT) -> dict[str, Tensor]:
 def rounded_matrices(model: nn.Module, bits: int, group: int | str, moments: dict[str, Tensor]) -> dict:
     return {name: gptq(weight, moments[name], bits, group) if name in moments else round_to_nearest(weight, bits, group)
             for name, weight in matrices(model).items()}
+
+
+def four_that_stay(weight: Tensor, out: float) -> Tensor:
+    """The smallest weights 0, a grid of four bits for each GROUP of those that stay."""
+    stays = magnitude_mask(weight, out).bool()
+    kept = weight[stays]  # (K,)
+    groups = torch.cat([kept, kept[-1:].expand(-len(kept) % GROUP)]).view(-1, GROUP)
+    found = torch.zeros_like(weight)
+    found[stays] = round_to_nearest(groups, 4, GROUP).weight.flatten()[:len(kept)]
+    return found
 
 
 def sparse_bytes(model: GPT) -> int:
@@ -329,7 +380,19 @@ class Sentences:
 
     def rounded(self, bits: int, group: int | str, compensated: bool) -> dict:
         moments = self.moments if compensated else {}
-        stored = rounded_matrices(self.model, bits, group, moments)
+        return self.scored(rounded_matrices(self.model, bits, group, moments))
+
+    def apart(self, bits: int, way: str) -> dict:
+        """And of the matrices that contract: the squared error, a share of their sum of squares."""
+        other = {"row": "group", "group": "row"}[way]
+        stored = {name: round_to_nearest(weight, bits, WAYS[way if "contract" in name else other])
+                  for name, weight in matrices(self.model).items()}
+        pairs = [(stored[name].weight, weight) for name, weight in matrices(self.model).items() if "contract" in name]
+        square = sum((ours - full).square().sum() for ours, full in pairs) / sum(full.square().sum() for _, full in pairs)
+        return {"square": round(square.item(), 4), **self.scored(stored)}
+
+    def scored(self, stored: dict[str, Quantized]) -> dict:
+        """Bytes, loss and share of right answers, beside those of the full model."""
         logits = self.logits(with_weights(self.model, {name: each.weight for name, each in stored.items()}))
         rest = parameters(self.model) - sum(each.integers.numel() for each in stored.values())
         loss = [F.binary_cross_entropy_with_logits(each, self.labels.double(), reduction="none")
@@ -347,6 +410,7 @@ class Sentences:
 # -- which is faster, and which only smaller --------------------------------------------------------------------------
 
 LAYER, TURNS, TOKENS = (1024, 4096), 5, 8
+AS_MANY_BYTES = {"1/2": 1 / 2, "1/4": 1 / 4, "9/64": 9 / 64}  # of 16, 8 and 4.5 bits: so much of the layer in float32
 
 
 @torch.no_grad()
@@ -379,7 +443,8 @@ def layers(layer: nn.Linear) -> dict[str, Callable]:
     return {"float32": layer, "bfloat16": Rounded(layer), "zeros, dense": zeros,
             "zeros, sparse": lambda x: (sparse @ x.T).T + layer.bias, "a tenth of the units": few,
             "rank, a quarter": thin, "8 bits, kernel": FusedInt8Linear(layer), "4 bits, unpacked": QuantizedLinear(layer, four),
-            "4 bits, kernel": FusedInt4Linear(layer, four)}
+            "4 bits, kernel": FusedInt4Linear(layer, four),
+            **{f"float32, {share}": nn.Linear(layer.in_features, round(part * out)) for share, part in AS_MANY_BYTES.items()}}
 
 
 class Rounded(nn.Module):

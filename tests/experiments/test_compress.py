@@ -58,6 +58,50 @@ def test_training_brings_half_of_a_cut_back_and_costs_where_nothing_was_cut(reco
     assert 0.4 * cut < mean("mended", "at once", 0.8) < mean("mended", "schedule", 0.8) < 0.65 * cut
 
 
+def test_leaving_out_costs_what_as_large_an_error_of_rounding_costs(record):
+    unit, = of(record, "law", "rounded", 4)
+    for way, size in (("magnitude", 0.1), ("magnitude", 0.2), ("magnitude", 0.3), ("random", 0.1)):
+        run, = of(record, "law", way, size)
+        share = run["square"] / unit["square"]
+        assert run["more"] == of(record, "pruning", way, size)[0]["more"]
+        assert abs(run["more"] - share * unit["more"]) < 3 * math.hypot(run["more_error"], share * unit["more_error"])
+    assert unit["square"] == pytest.approx(0.008, abs=0.001)
+
+
+def test_bytes_of_both_by_hand(record):
+    layers, embedding = 6 * (4 * 192**2 + 8 * 192**2), 2048 * 192
+    rest = record["full"]["bytes"] // 4 - layers - embedding
+    for share in (0.3, 0.5):
+        assert of(record, "both", "magnitude", share)[0]["bytes"] == pytest.approx(
+            layers / 8 + (embedding + (1 - share) * layers) * 4.5 / 8 + 2 * rest, abs=1)
+
+
+def test_counted_pairs_beat_the_students_and_two_bits_by_nearest(record):
+    pairs, = of(record, "counted", "pairs", 2)
+    assert pairs["bytes"] == 6 * pairs["grams"]
+    assert pairs["nats"] < of(record, "rounding", "group", 2)[0]["nats"] - 0.1
+    assert all(pairs["nats"] < run["nats"] - 0.5 for run in record["runs"] if run["kind"] == "student")
+
+
+def test_rows_ruin_minilm_by_the_matrices_that_contract(record):
+    (rows,), (groups,) = (of(record, "minilm", way, 4) for way in ("row", "group"))
+    by_row, = of(record, "minilm part", "row", 4)
+    by_group, = of(record, "minilm part", "group", 4)
+    assert by_row["square"] > 3 * by_group["square"]
+    assert groups["nats_more"] + 3 * by_row["nats_more_error"] < by_row["nats_more"] < rows["nats_more"]
+    assert by_group["nats_more"] + 3 * rows["nats_more_error"] < rows["nats_more"]
+    assert by_row["bytes"] + by_group["bytes"] == rows["bytes"] + groups["bytes"]
+
+
+def test_no_kernel_is_as_fast_as_its_bytes_allow_and_zeros_bring_nothing(record):
+    for run in of(record, "times", "layer", 1):
+        speed = {name: middle for name, (middle, _) in run["faster"].items()}
+        for name, share in (("bfloat16", "1/2"), ("8 bits, kernel", "1/4"), ("4 bits, kernel", "9/64")):
+            assert speed[name] < 0.6 * speed[f"float32, {share}"]
+        assert speed["zeros, dense"] < 1.3
+    assert len(of(record, "times", "token", 768)) == 3
+
+
 def test_the_drawing_shows_the_record(record):
     drawing = ElementTree.parse(ROOT / "book" / "drawings" / "comp-two.svg")
     shown = [line.text for line in drawing.iter() if line.get("data-of") == "perplexity"]
@@ -95,6 +139,14 @@ def test_the_share_is_out_at_the_end_of_the_schedule_and_stays_out(program, grad
     assert (model.layers[0].attention.query.weight == 0).float().mean() == 0.75
 
 
+def test_four_bits_for_the_weights_that_stay(program):
+    weight = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    found = program["four_that_stay"](weight, 0.5)
+    stays = program["magnitude_mask"](weight, 0.5).bool()
+    assert (found == 0)[~stays].all() and (found != 0)[stays].float().mean() > 0.95
+    assert (found - weight)[stays].norm() < 0.2 * weight[stays].norm()
+
+
 def test_ratios_are_of_the_first(program):
     found = program["ratios"]({"once": lambda: sum(range(50_000)), "twice": lambda: sum(range(400_000))}, 5)
     assert found["once"] == [1.0, 0.0] and found["twice"][0] < 0.6
@@ -107,5 +159,6 @@ def test_layers_of_the_comparison_compute_the_same_where_they_can(program):
         found = {name: each(inputs) for name, each in program["layers"](layer).items()}
     assert torch.allclose(found["zeros, dense"], found["zeros, sparse"], atol=1e-5)
     assert found["a tenth of the units"].shape == (1, 16)
+    assert [found[f"float32, {share}"].shape for share in ("1/2", "1/4", "9/64")] == [(1, 80), (1, 40), (1, 22)]
     for name, off in (("bfloat16", 0.02), ("8 bits, kernel", 0.02), ("4 bits, unpacked", 0.1), ("4 bits, kernel", 0.1)):
         assert (found[name] - found["float32"]).norm() < off * found["float32"].norm(), name
