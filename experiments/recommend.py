@@ -47,7 +47,10 @@ METHODS: dict[str, list[dict]] = {  # the settings that each tries
 TODAY, BEFORE, WEEKS, CLICKS, CATALOG = 16.0, 12.0, 20.0, 24, 600  # of the world in which time counts
 FADING = 0.15
 THOUSANDS = 20.0  # of users that a long training of SASRec learns from
-LONG, EVERY = 3200, 400  # its steps, and how often it is judged
+LONG, EVERY = 3200, 400  # its steps, half as many in every other form, and how often it is judged
+FORMS = {  # of SASRec there; else one layer, one head and a dropout of .2
+    ("curve", False): {}, ("curve", True): {"heads": 2}, ("layers", False): {"layers": 2}, ("dry", False): {"dropout": 0.0},
+    ("deep", False): {"layers": 2, "dropout": 0.0}}
 PRIORS = (1000.0, 3000.0, 10_000.0, 30_000.0)  # of both counts there: ten times the clicks, ten times the prior
 LOOKS = (1, 19)  # the clicks of a test user that it is shown
 ROUNDS, SHOWN, EXPLORE, LOOP_USERS = 15, 10, (0.0, 0.1, 0.3, 1.0), 500
@@ -55,18 +58,19 @@ Recommender = Callable[[Tensor], Tensor]
 
 
 class Run(NamedTuple):
-    """`kind` dial, net, split, more, loop or curve; `order` the share of habit; `value` the fading, or the share explored, or
-    the thousands of users.
+    """`kind` dial, net, split, more, loop, curve, layers, dry or deep; `order` the share of habit; `value` the fading, or the
+    share explored, or the thousands of users.
 
-    dial judges what counts and factors, net SASRec alone on the same clicks, in one world, curve SASRec over a longer training.
-    more is the split by time with as many clicks more as the leak has, but from before the cut, of other users.
+    dial judges what counts and factors, net SASRec alone on the same clicks, in one world, curve SASRec over a longer training,
+    layers, dry and deep the same in other FORMS. more is the split by time with as many clicks more as the leak has, but from
+    before the cut, of other users.
     """
 
     kind: str
     seed: int
     order: float = 0.5
     value: float = 0.0
-    control: bool = False  # a loop whose clicks do not come from what was shown; a curve of two heads, half as long
+    control: bool = False  # a loop whose clicks do not come from what was shown; a curve of two heads
 
 
 def runs() -> list[Run]:
@@ -77,7 +81,7 @@ def runs() -> list[Run]:
         planned += [Run("loop", seed, 0.0, share) for share in EXPLORE] + [Run("loop", seed, 0.0, 0.0, True)]
     planned += [Run("net", 0, order) for order in NETS]
     planned += [Run("more", seed, 0.5, FADING) for seed in WORLDS]
-    return planned + [Run("curve", 0, 0.5, THOUSANDS, heads) for heads in (False, True)]
+    return planned + [Run(kind, 0, 0.5, THOUSANDS, heads) for kind, heads in FORMS]
 
 
 # -- methods -------------------------------------------------------------------------------------------------------------
@@ -239,8 +243,9 @@ def curved(run: Run) -> dict:
                 "loss": next_item_loss(model, (test,)).item(),
                 "development": hit_rate(model.next_scores(development[:, :-1]), development)}
 
-    steps = LONG // 2 if run.control else LONG
-    course = sasrec(rows, ITEMS, run.seed, heads=1 + run.control, steps=steps, until=steps, evaluate=look)[1]
+    form = FORMS[run.kind, run.control]
+    steps = LONG // 2 if form else LONG
+    course = sasrec(rows, ITEMS, run.seed, steps=steps, until=steps, evaluate=look, **form)[1]
     return {"counts": curve_counts(run), "course": [found for _, found in course]}
 
 
@@ -363,7 +368,7 @@ def looped(run: Run) -> dict:
 def perform(run: Run, record: dict) -> dict:
     if run.kind == "loop":
         return looped(run)
-    if run.kind == "curve":
+    if (run.kind, run.control) in FORMS:
         return curved(run)
     if run.kind == "more":
         return with_more(run, record)
