@@ -126,8 +126,8 @@ def compare(first: Tensor, second: Tensor, *, power: float = 0.8) -> Comparison:
     """All of it at once: `first` less `second`, (N,) or (runs, N) of results on the same N rows.
 
     Two single runs of 0 and 1 are judged by McNemar's exact test; otherwise p is that of the difference over its error, as a
-    normal deviate. The interval is the difference plus or minus 1.96 errors. With two or three runs of each method a spread is
-    hardly known, and 1.96 is too generous: ask for the quantile of t at 2 R - 2 degrees of freedom. Raises ValueError as
+    normal deviate. The interval is the difference plus or minus 1.96 errors. With fewer than ten runs of each method a spread
+    is hardly known, and 1.96 is too generous: ask for the quantile of t at 2 R - 2 degrees of freedom. Raises ValueError as
     `difference_error` does.
     """
     one, other = _pair(first, second)
