@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.attention import exponent
-from benchmarks.harness import inference, training_step
+from benchmarks.harness import in_turn, inference, training_step
 from benchmarks.language_models import LENGTH
 from tutorlib.models import GPT, GPTConfig, Llama, LlamaConfig
 
@@ -66,15 +66,8 @@ def measure(rounds: int, clock: Callable[[], float] = time.process_time) -> list
     """The median seconds a unit at each size of each curve; the sizes of a curve run in turn."""
     found = []
     for curve in curves():
-        works = [curve.prepare(size) for size in curve.sizes]
-        times: list[list[float]] = [[] for _ in works]
-        for number in range(rounds + 1):
-            for own, work, size in zip(times, works, curve.sizes, strict=True):
-                start = clock()
-                work()
-                if number:  # the first round warms up
-                    own.append((clock() - start) / curve.per(size))
-        found.append((curve, [statistics.median(own) for own in times]))
+        times = in_turn([curve.prepare(size) for size in curve.sizes], rounds, clock)
+        found.append((curve, [statistics.median(own) / curve.per(size) for own, size in zip(times, curve.sizes, strict=True)]))
     return found
 
 

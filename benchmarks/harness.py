@@ -6,7 +6,7 @@ variant once, the ratio to the first one is taken within the round, and its medi
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,13 +44,19 @@ def compare(variants: list[Variant], rounds: int, clock: Callable[[], float] = t
         if not error <= variant.tolerance:
             raise ValueError(f"{variant.name!r} differs from {variants[0].name!r} by {error:.1e}, "
                              f"allowed {variant.tolerance:.0e}")
-    for variant in variants:
-        variant.run()
-    times = [[_time(variant.run, clock) for variant in variants] for _ in range(rounds)]
-    return [_row(variant.name, [(turn[0], turn[place]) for turn in times]) for place, variant in enumerate(variants)]
+    times = in_turn([variant.run for variant in variants], rounds, clock)
+    return [_row(variant.name, list(zip(times[0], own, strict=True))) for variant, own in zip(variants, times, strict=True)]
 
 
-def _time(run: Callable[[], Tensor], clock: Callable[[], float]) -> float:
+def in_turn(works: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float]) -> list[list[float]]:
+    """The seconds of each piece of work, a list of `rounds` each: all run once to warm up, then in turn."""
+    for work in works:
+        work()
+    turns = [[_time(work, clock) for work in works] for _ in range(rounds)]
+    return [list(own) for own in zip(*turns, strict=True)]
+
+
+def _time(run: Callable[[], object], clock: Callable[[], float]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = clock()

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import LlamaConfig as PeerConfig
 from transformers import LlamaForCausalLM
 
-from benchmarks.harness import Row, inference
+from benchmarks.harness import Row, in_turn, inference
 from benchmarks.harness import _row as row_of
 from tutorlib.device import has_fast_bfloat16
 from tutorlib.fast import prepare
@@ -90,14 +90,8 @@ def measure(rounds: int, clock: Callable[[], float] = time.process_time) -> list
     theirs, ours = same
     if not all(torch.equal(row[-NEW:], own[-NEW:]) for row, own in zip(theirs, ours, strict=True)):
         raise ValueError("transformers and tutorlib write different tokens")
-    for variant in variants:
-        variant.run()
-    times: list[list[float]] = [[] for _ in variants]
-    for _ in range(rounds):
-        for place, variant in enumerate(variants):
-            start = clock()
-            variant.run()
-            times[place].append((clock() - start) / variant.tokens)
+    times = [[seconds / variant.tokens for seconds in own] for variant, own in zip(
+        variants, in_turn([variant.run for variant in variants], rounds, clock), strict=True)]
     found = []
     for variant, own in zip(variants, times, strict=True):
         row = row_of(variant.name, list(zip(times[0], own, strict=True)))

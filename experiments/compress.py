@@ -221,9 +221,7 @@ class Bench:
                   "magnitude": lambda w: w * magnitude_mask(w, run.size),
                   "random": lambda w: w * magnitude_mask(torch.rand(w.shape, generator=generator), run.size)}[run.way]
         changed = {name: change(weight) for name, weight in weights.items()}
-        square = sum((changed[name] - w).square().sum() for name, w in weights.items()) / sum(
-            w.square().sum() for w in weights.values())
-        return {"square": round(square.item(), 5), **self.scored(with_weights(self.full, changed))}
+        return {"square": round(share_of_squares(changed, weights), 5), **self.scored(with_weights(self.full, changed))}
 
     def both(self, run: Run) -> dict:
         """The smallest weights out, and four bits for those that stay and for the embedding; a bit for each place."""
@@ -331,6 +329,12 @@ def rounded_matrices(model: nn.Module, bits: int, group: int | str, moments: dic
             for name, weight in matrices(model).items()}
 
 
+def share_of_squares(changed: dict[str, Tensor], weights: dict[str, Tensor]) -> float:
+    """The square of a change of the weights, as a share of their sum of squares."""
+    return (sum((changed[name] - weight).square().sum() for name, weight in weights.items())
+            / sum(weight.square().sum() for weight in weights.values())).item()
+
+
 def four_that_stay(weight: Tensor, out: float) -> Tensor:
     """The smallest weights 0, a grid of four bits for each GROUP of those that stay."""
     stays = magnitude_mask(weight, out).bool()
@@ -387,9 +391,9 @@ class Sentences:
         other = {"row": "group", "group": "row"}[way]
         stored = {name: round_to_nearest(weight, bits, WAYS[way if "contract" in name else other])
                   for name, weight in matrices(self.model).items()}
-        pairs = [(stored[name].weight, weight) for name, weight in matrices(self.model).items() if "contract" in name]
-        square = sum((ours - full).square().sum() for ours, full in pairs) / sum(full.square().sum() for _, full in pairs)
-        return {"square": round(square.item(), 4), **self.scored(stored)}
+        contracting = {name: weight for name, weight in matrices(self.model).items() if "contract" in name}
+        square = share_of_squares({name: stored[name].weight for name in contracting}, contracting)
+        return {"square": round(square, 4), **self.scored(stored)}
 
     def scored(self, stored: dict[str, Quantized]) -> dict:
         """Bytes, loss and share of right answers, beside those of the full model."""

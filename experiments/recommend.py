@@ -48,9 +48,8 @@ TODAY, BEFORE, WEEKS, CLICKS, CATALOG = 16.0, 12.0, 20.0, 24, 600  # of the worl
 FADING = 0.15
 THOUSANDS = 20.0  # of users that a long training of SASRec learns from
 LONG, EVERY = 3200, 400  # its steps, half as many in every other form, and how often it is judged
-FORMS = {  # of SASRec there; else one layer, one head and a dropout of .2
-    ("curve", False): {}, ("curve", True): {"heads": 2}, ("layers", False): {"layers": 2}, ("dry", False): {"dropout": 0.0},
-    ("deep", False): {"layers": 2, "dropout": 0.0}}
+FORMS = {"curve": {}, "heads": {"heads": 2}, "layers": {"layers": 2}, "dry": {"dropout": 0.0},
+         "deep": {"layers": 2, "dropout": 0.0}}  # of SASRec there; else one layer, one head and a dropout of .2
 PRIORS = (1000.0, 3000.0, 10_000.0, 30_000.0)  # of both counts there: ten times the clicks, ten times the prior
 LOOKS = (1, 19)  # the clicks of a test user that it is shown
 ROUNDS, SHOWN, EXPLORE, LOOP_USERS = 15, 10, (0.0, 0.1, 0.3, 1.0), 500
@@ -58,11 +57,11 @@ Recommender = Callable[[Tensor], Tensor]
 
 
 class Run(NamedTuple):
-    """`kind` dial, net, split, more, loop, curve, layers, dry or deep; `order` the share of habit; `value` the fading, or the
-    share explored, or the thousands of users.
+    """`kind` dial, net, split, more, loop or one of FORMS; `order` the share of habit; `value` the fading, or the share
+    explored, or the thousands of users.
 
-    dial judges what counts and factors, net SASRec alone on the same clicks, in one world, curve SASRec over a longer training,
-    layers, dry and deep the same in other FORMS. more is the split by time with as many clicks more as the leak has, but from
+    dial judges what counts and factors, net SASRec alone on the same clicks, in one world, curve SASRec over a longer training
+    beside what counts, and other FORMS of it. more is the split by time with as many clicks more as the leak has, but from
     before the cut, of other users.
     """
 
@@ -70,7 +69,7 @@ class Run(NamedTuple):
     seed: int
     order: float = 0.5
     value: float = 0.0
-    control: bool = False  # a loop whose clicks do not come from what was shown; a curve of two heads
+    control: bool = False  # a loop whose clicks do not come from what was shown
 
 
 def runs() -> list[Run]:
@@ -81,7 +80,7 @@ def runs() -> list[Run]:
         planned += [Run("loop", seed, 0.0, share) for share in EXPLORE] + [Run("loop", seed, 0.0, 0.0, True)]
     planned += [Run("net", 0, order) for order in NETS]
     planned += [Run("more", seed, 0.5, FADING) for seed in WORLDS]
-    return planned + [Run(kind, 0, 0.5, THOUSANDS, heads) for kind, heads in FORMS]
+    return planned + [Run(kind, 0, 0.5, THOUSANDS) for kind in FORMS]
 
 
 # -- methods -------------------------------------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ def curve_counts(run: Run) -> dict:
 def curved(run: Run) -> dict:
     """SASRec at every 400 steps of a long training: hits on test users shown one click or all, the lists that differ, the loss.
 
-    Beside it what counts, on the same clicks.
+    Beside the plain form what counts, on the same clicks.
     """
     rows, development, test = curve_of(run)
     histories = test[:, :-1]
@@ -243,10 +242,10 @@ def curved(run: Run) -> dict:
                 "loss": next_item_loss(model, (test,)).item(),
                 "development": hit_rate(model.next_scores(development[:, :-1]), development)}
 
-    form = FORMS[run.kind, run.control]
+    form = FORMS[run.kind]
     steps = LONG // 2 if form else LONG
     course = sasrec(rows, ITEMS, run.seed, steps=steps, until=steps, evaluate=look, **form)[1]
-    return {"counts": curve_counts(run), "course": [found for _, found in course]}
+    return ({} if form else {"counts": curve_counts(run)}) | {"course": [found for _, found in course]}
 
 
 # -- splits --------------------------------------------------------------------------------------------------------------
@@ -368,7 +367,7 @@ def looped(run: Run) -> dict:
 def perform(run: Run, record: dict) -> dict:
     if run.kind == "loop":
         return looped(run)
-    if (run.kind, run.control) in FORMS:
+    if run.kind in FORMS:
         return curved(run)
     if run.kind == "more":
         return with_more(run, record)

@@ -32,7 +32,7 @@ from tutorlib.distributed.running import Divided, clip_norm, divide
 from tutorlib.distributed.sharded import bytes_held, load_pieces, process_mesh, save_pieces, shard
 from tutorlib.distributed.tensor import split_by_hand, split_layers
 from tutorlib.models import GPT, GPTConfig
-from tutorlib.records import open_record, surroundings, write_record
+from tutorlib.records import open_record, rounded, surroundings, write_record
 from tutorlib.text.characters import CharacterTokenizer
 from tutorlib.training import token_cross_entropy
 from tutorlib.training.loop import update
@@ -368,13 +368,9 @@ def time_steps(repeats: int = 21, rows: tuple[int, ...] = (2, 8, 32)) -> dict:
                 clocks[name].append(time.perf_counter() - start)
         for name in runs:
             busier = [max(pair) for pair in zip(*everywhere(works[name][1:]), strict=True)]
-            found.setdefault(name, []).append({"processor": rounded(busier), "clock": rounded(clocks[name][1:])})
+            found.setdefault(name, []).append({"processor": rounded(busier, 6), "clock": rounded(clocks[name][1:], 6)})
     model = new_gpt(128, 6)
     return {"rows": rows, "seconds": found, "parameters": sum(map(torch.numel, model.parameters()))}
-
-
-def rounded(seconds: list[float]) -> list[float]:
-    return [round(each, 6) for each in seconds]
 
 
 def alone(rows: int):

@@ -38,7 +38,7 @@ from tutorlib.device import seed_everything
 from tutorlib.evaluation.sequences import character_edits, edit_distance, rate_error, word_edits
 from tutorlib.evaluation.spotting import operating_curve, peaks
 from tutorlib.layers.spectrogram import RATE, griffin_lim, log_mel, magnitude_of
-from tutorlib.models.speech import MEAN, SPREAD, Recognizer, Speaker, _progress
+from tutorlib.models.speech import Recognizer, Speaker
 from tutorlib.pretrained.silero import load_silero
 from tutorlib.records import load_half, missing, open_record, rounded, run_of, save_half, surroundings, write_record
 from tutorlib.text.spelling import decode_letters, encode_letters
@@ -293,16 +293,14 @@ class LoneSpeaker(Speaker):
 
     apart = 14  # frames: 2 * (1 + 2 + 4), as far as `voice` sees
 
-    def forward(self, letters: Tensor, durations: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        states = self.context(self.embedding(letters)[:, None])[:, 0]  # (L, W), L sequences of one letter
-        lasting = self.duration(states)[:, 0]
-        if durations is None:
-            durations = lasting.exp().round().clamp(1, 50).long()
-        frames = states.repeat_interleave(durations, 0) + self.progress(_progress(durations))  # (T, W)
-        letter = torch.arange(len(letters)).repeat_interleave(durations)
+    def _states(self, letters: Tensor) -> Tensor:
+        return self.context(self.embedding(letters)[:, None])[:, 0]  # (L, W), L sequences of one letter
+
+    def _voiced(self, frames: Tensor, durations: Tensor) -> Tensor:
+        letter = torch.arange(len(durations)).repeat_interleave(durations)
         places = torch.arange(len(frames)) + self.apart * letter
         spread = frames.new_zeros(int(places[-1]) + 1, frames.size(1)).index_copy(0, places, frames)
-        return self.output(self.voice(spread[None])[0, places]) * SPREAD + MEAN, lasting
+        return super()._voiced(spread, durations)[places]  # (T, W)
 
 
 def speaker(recognizer: nn.Module, steps: int = SPEAK_STEPS, count: int = SPOKEN,

@@ -43,7 +43,7 @@ def test_counts_come_out_as_the_record_says(program, record):
 
 
 def test_the_prior_of_a_curve_is_chosen_on_others_and_is_not_the_largest_tried(program, record):
-    known = recorded(record, "curve", 0, control=False)
+    known = recorded(record, "curve", 0)
     again = program["curve_counts"](run_of(program["Run"], known))
     assert again["tried"] == pytest.approx({float(prior): value for prior, value in known["counts"]["tried"].items()}, abs=0.01)
     assert again["prior"] == known["counts"]["prior"] == max(again["tried"], key=again["tried"].get) < max(program["PRIORS"])

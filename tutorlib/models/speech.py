@@ -66,14 +66,20 @@ class Speaker(nn.Module):
         """
         if letters.dim() != 1 or not len(letters):
             raise ValueError(f"letters must be (L,) with L at least 1, got {tuple(letters.shape)}")
-        states = self.context(self.embedding(letters)[None])[0]  # (L, W)
+        states = self._states(letters)  # (L, W)
         lasting = self.duration(states)[:, 0]  # (L,)
         if durations is None:
             durations = lasting.exp().round().clamp(1, 50).long()
         elif durations.shape != letters.shape or (durations < 1).any():
             raise ValueError(f"durations must be {len(letters)} numbers of at least 1, got {durations.tolist()}")
         frames = states.repeat_interleave(durations, 0) + self.progress(_progress(durations).to(states))  # (T, W)
-        return self.output(self.voice(frames[None])[0]) * SPREAD + MEAN, lasting
+        return self.output(self._voiced(frames, durations)) * SPREAD + MEAN, lasting
+
+    def _states(self, letters: Tensor) -> Tensor:
+        return self.context(self.embedding(letters)[None])[0]  # (L, W)
+
+    def _voiced(self, frames: Tensor, durations: Tensor) -> Tensor:
+        return self.voice(frames[None])[0]  # (T, W)
 
 
 def _progress(durations: Tensor) -> Tensor:
